@@ -1,0 +1,50 @@
+# Each target does its own set-up. Nothing but `make install` touches the machine's own PostgreSQL:
+# everything else works in a private folder (scripts/env.sh says where, MEETLINK_HOME moves it).
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup build demo test bench check install clean distclean
+
+# What follows the demo's or the benchmark's name on their command line.
+DEMO_ARGS ?=
+BENCH_ARGS ?=
+
+help:
+	@echo 'make demo       see it work: a private cluster, a provider simulator, bookings and their links'
+	@echo 'make test       everything: lints, unit, in-server and end-to-end tests'
+	@echo 'make bench      how fast it is: latency from COMMIT to link, and throughput'
+	@echo 'make check      form, lints, and the walls between the rooms'
+	@echo 'make install    build and install into your PostgreSQL (PG_CONFIG=... chooses which)'
+	@echo 'make setup      only install what is missing and make the private PostgreSQL'
+	@echo 'make build      only build the extension into the private PostgreSQL'
+	@echo 'make clean      remove what builds made; make distclean: the private folder too'
+
+setup:
+	@scripts/setup.sh
+
+build: setup
+	@scripts/build.sh
+
+demo: setup
+	@scripts/build.sh with-programs
+	@. scripts/env.sh && cargo run -q -p meetlink-e2e --release --bin demo -- $(DEMO_ARGS)
+
+bench: setup
+	@scripts/build.sh with-programs
+	@. scripts/env.sh && cargo run -q -p meetlink-e2e --release --bin bench -- $(BENCH_ARGS)
+
+check: setup
+	@scripts/check.sh
+
+test:
+	@scripts/test.sh
+
+install: export PG_CONFIG := $(PG_CONFIG)
+install: setup
+	@scripts/install.sh
+
+clean:
+	@scripts/clean.sh
+
+distclean:
+	@scripts/clean.sh all

@@ -1,0 +1,153 @@
+-- Tables of meetlink's own. None refers to a table of the application: those may be dropped,
+-- renamed or restored at any time.
+
+CREATE TABLE meetlink.config (
+  singleton    boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+  sessions     regclass NOT NULL,
+  connections  regclass NOT NULL,
+  profiles     regclass,
+  columns      jsonb NOT NULL CHECK (pg_catalog.jsonb_typeof(columns) = 'object'),
+  options      jsonb NOT NULL DEFAULT '{}' CHECK (pg_catalog.jsonb_typeof(options) = 'object'),
+  paused       boolean NOT NULL DEFAULT false,
+  -- Where this configuration was made: in a copy restored elsewhere nothing calls a provider.
+  home_system   text NOT NULL,
+  home_database oid NOT NULL,
+  attached_at  timestamptz NOT NULL DEFAULT pg_catalog.now()
+) USING heap;
+COMMENT ON TABLE meetlink.config IS
+  'The mapping to the application''s tables (one row, written by meetlink_attach)';
+COMMENT ON COLUMN meetlink.config.home_system IS
+  'System identifier of the cluster in which meetlink may call providers';
+COMMENT ON COLUMN meetlink.config.home_database IS
+  'Oid of the database in which meetlink may call providers';
+
+CREATE TABLE meetlink.pause (
+  singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+  since     timestamptz NOT NULL DEFAULT pg_catalog.now(),
+  by_role   name NOT NULL DEFAULT SESSION_USER
+) USING heap;
+COMMENT ON TABLE meetlink.pause IS
+  'Holds a row while meetlink_pause() keeps the worker out of this database';
+
+CREATE TABLE meetlink.providers (
+  provider                text PRIMARY KEY,
+  client_id               text NOT NULL CHECK (client_id <> ''),
+  client_secret_encrypted text NOT NULL CHECK (client_secret_encrypted LIKE 'ml1.%'),
+  options                 jsonb NOT NULL DEFAULT '{}'
+                          CHECK (pg_catalog.jsonb_typeof(options) = 'object'),
+  configured_at           timestamptz NOT NULL DEFAULT pg_catalog.now()
+) USING heap;
+COMMENT ON TABLE meetlink.providers IS
+  'The operator''s OAuth clients, secrets encrypted (written by meetlink_configure_provider)';
+
+-- Append-only: the trigger adds, the worker takes. No key and no index, so that two transactions
+-- that book at the same time never wait for each other here.
+CREATE TABLE meetlink.inbox (
+  session_id uuid,
+  tutor_id   uuid,
+  wish       smallint NOT NULL,
+  queued_at  timestamptz NOT NULL
+) USING heap WITH (
+  autovacuum_vacuum_threshold = 500, autovacuum_vacuum_scale_factor = 0,
+  autovacuum_vacuum_insert_threshold = -1, autovacuum_vacuum_cost_delay = 0
+);
+COMMENT ON TABLE meetlink.inbox IS
+  'Sessions and tutors that changed and that the worker has not looked at yet';
+COMMENT ON COLUMN meetlink.inbox.wish IS
+  '0 changed, 1 wanted (meetlink_create_missing), 2 wanted now (meetlink_retry), 3 connected';
+
+CREATE TABLE meetlink.jobs (
+  session_id      uuid PRIMARY KEY,
+  state           text NOT NULL,
+  provider        text,
+  tutor_id        uuid,
+  account_id      uuid,
+  starts_at       timestamptz,
+  queued_at       timestamptz NOT NULL,
+  due_at          timestamptz,
+  attempts        integer NOT NULL DEFAULT 0 CHECK (attempts >= 0),
+  lease_holder    integer,
+  lease_until     timestamptz,
+  may_exist_since timestamptz,
+  reason          text,
+  last_error      text,
+  external_id     text,
+  join_url        text CHECK (join_url LIKE 'https://%'),
+  made_at         timestamptz,
+  changed_at      timestamptz NOT NULL DEFAULT pg_catalog.now(),
+  -- A state and what belongs to it stand and fall together.
+  CONSTRAINT state_is_known CHECK (state IN
+    ('pending', 'creating', 'retrying', 'needs_action', 'in_doubt', 'failed', 'ready',
+     'not_needed')),
+  CONSTRAINT due_when_waiting CHECK
+    ((state IN ('pending', 'retrying', 'in_doubt')) = (due_at IS NOT NULL)),
+  CONSTRAINT leased_when_creating CHECK
+    ((state = 'creating') = (lease_holder IS NOT NULL)
+     AND (lease_holder IS NULL) = (lease_until IS NULL)),
+  CONSTRAINT parked_with_a_reason CHECK
+    (state NOT IN ('retrying', 'needs_action', 'failed', 'in_doubt') OR reason IS NOT NULL),
+  CONSTRAINT doubt_has_a_date CHECK (state <> 'in_doubt' OR may_exist_since IS NOT NULL),
+  CONSTRAINT meeting_is_whole CHECK
+    ((external_id IS NULL) = (join_url IS NULL) AND (join_url IS NULL) = (made_at IS NULL)),
+  CONSTRAINT meeting_has_a_provider CHECK (join_url IS NULL OR provider IS NOT NULL)
+) USING heap WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02,
+                   autovacuum_analyze_scale_factor = 0.05);
+COMMENT ON TABLE meetlink.jobs IS
+  'One row for each session that meetlink has looked at: the state of its meeting';
+COMMENT ON COLUMN meetlink.jobs.may_exist_since IS
+  'Set before a request that creates is sent; a meeting may exist although none was seen';
+COMMENT ON COLUMN meetlink.jobs.account_id IS
+  'Tutor in whose account a meeting was made, or may have been made';
+COMMENT ON COLUMN meetlink.jobs.attempts IS
+  'Attempts since the job was queued or retried by hand that count towards max_attempts';
+COMMENT ON COLUMN meetlink.jobs.lease_holder IS
+  'Pid of the worker that has the job';
+
+-- Soonest session first among those never tried; by due time among those that wait.
+CREATE INDEX jobs_pending ON meetlink.jobs (starts_at, session_id) WHERE state = 'pending';
+CREATE INDEX jobs_waiting ON meetlink.jobs (due_at) WHERE state IN ('retrying', 'in_doubt');
+CREATE INDEX jobs_leased ON meetlink.jobs (session_id) WHERE state = 'creating';
+CREATE INDEX jobs_parked ON meetlink.jobs (tutor_id) WHERE state IN ('needs_action', 'retrying');
+COMMENT ON INDEX meetlink.jobs_pending IS 'Jobs never tried, soonest session first';
+COMMENT ON INDEX meetlink.jobs_waiting IS 'Jobs that wait for their next try, by due time';
+COMMENT ON INDEX meetlink.jobs_leased IS 'Jobs that a worker has';
+COMMENT ON INDEX meetlink.jobs_parked IS 'Jobs that a new connection of their tutor sets free';
+
+CREATE TABLE meetlink.attempts (
+  id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  session_id  uuid NOT NULL,
+  provider    text,
+  number      integer NOT NULL,
+  started_at  timestamptz NOT NULL,
+  ended_at    timestamptz NOT NULL,
+  class       text NOT NULL,
+  http_status integer,
+  code        text,
+  error       text,
+  CONSTRAINT made_or_failed CHECK ((class = 'made') = (error IS NULL))
+) USING heap;
+CREATE INDEX attempts_session ON meetlink.attempts (session_id, id);
+COMMENT ON TABLE meetlink.attempts IS
+  'The ledger: one row for each attempt, with its outcome and a plain error';
+COMMENT ON COLUMN meetlink.attempts.class IS
+  'made, retry, retry_after, refresh_token, tutor_must_act, operator_must_act, permanent, in_doubt';
+COMMENT ON INDEX meetlink.attempts_session IS 'Attempts of one session, in order';
+
+CREATE TABLE meetlink.holds (
+  provider text NOT NULL,
+  tutor_id uuid,
+  until    timestamptz NOT NULL,
+  reason   text NOT NULL,
+  UNIQUE NULLS NOT DISTINCT (provider, tutor_id)
+) USING heap;
+COMMENT ON TABLE meetlink.holds IS
+  'Providers (or single tutors at one) that must not be called before a given time';
+
+SELECT pg_catalog.pg_extension_config_dump('meetlink.config', '');
+SELECT pg_catalog.pg_extension_config_dump('meetlink.pause', '');
+SELECT pg_catalog.pg_extension_config_dump('meetlink.providers', '');
+SELECT pg_catalog.pg_extension_config_dump('meetlink.inbox', '');
+SELECT pg_catalog.pg_extension_config_dump('meetlink.jobs', '');
+SELECT pg_catalog.pg_extension_config_dump('meetlink.attempts', '');
+SELECT pg_catalog.pg_extension_config_dump('meetlink.attempts_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('meetlink.holds', '');

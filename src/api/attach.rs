@@ -1,0 +1,166 @@
+//! `meetlink_attach` and `meetlink_detach`.
+
+use std::collections::BTreeMap;
+
+use pgrx::JsonB;
+use pgrx::prelude::*;
+use serde_json::Value;
+
+use super::fail::{self, or_raise, with_hint};
+use crate::domain::mapping::{Mapping, Misfit, Table};
+use crate::pg::error::PgError;
+use crate::pg::identity::{as_extension_owner, owns};
+use crate::pg::wake;
+use crate::store::attach::{self as tables, Relation};
+use crate::store::config;
+
+#[pg_extern(sql = false)]
+fn meetlink_attach(
+    sessions: Option<pg_sys::Oid>,
+    connections: Option<pg_sys::Oid>,
+    profiles: Option<pg_sys::Oid>,
+    columns: Option<JsonB>,
+    options: Option<JsonB>,
+) -> JsonB {
+    let columns = columns.map_or(Value::Null, |json| json.0);
+    let options = options.map_or_else(|| serde_json::json!({}), |json| json.0);
+    JsonB(or_raise(attach(
+        [sessions, connections, profiles],
+        &columns,
+        options,
+    )))
+}
+
+fn attach(
+    oids: [Option<pg_sys::Oid>; 3],
+    columns: &Value,
+    options: Value,
+) -> Result<Value, PgError> {
+    let mut misfits: Vec<Misfit> = Vec::new();
+    let mut relations: BTreeMap<Table, Relation> = BTreeMap::new();
+    for (table, oid) in Table::ALL.into_iter().zip(oids) {
+        match look(table, oid)? {
+            Ok(relation) => {
+                relations.insert(table, relation);
+            }
+            Err(misfit) => misfits.push(misfit),
+        }
+    }
+    check_options(&options, &mut misfits);
+    let types = relations
+        .iter()
+        .map(|(table, r)| (*table, r.columns.clone()))
+        .collect();
+    let mapping = match Mapping::check(columns, &types) {
+        Ok(mapping) => mapping,
+        Err(more) => {
+            misfits.extend(more);
+            Mapping::default()
+        }
+    };
+    let found = (
+        relations.get(&Table::Sessions),
+        relations.get(&Table::Connections),
+        relations.get(&Table::Profiles),
+    );
+    let (Some(sessions), Some(connections), Some(profiles), true) =
+        (found.0, found.1, found.2, misfits.is_empty())
+    else {
+        return Err(misfit_error(&misfits));
+    };
+    let ids = [sessions.oid, connections.oid, profiles.oid];
+    tables::remove_triggers()?;
+    tables::add_triggers(sessions, connections, &mapping)?;
+    let config = as_extension_owner(|| {
+        config::write(ids, &mapping, options)?;
+        config::release_operator_holds(None)?;
+        config::read()
+    })?;
+    wake::worker_at_commit();
+    config
+        .map(|config| tables::summary(&config))
+        .ok_or_else(fail::not_attached)
+}
+
+fn look(table: Table, oid: Option<pg_sys::Oid>) -> Result<Result<Relation, Misfit>, PgError> {
+    let missing = || {
+        Err(Misfit(format!(
+            "{}: no such table (by default \"{}\", found through search_path)",
+            table.key(),
+            table.default_name()
+        )))
+    };
+    let Some(oid) = oid else { return Ok(missing()) };
+    let Some(relation) = tables::describe(oid)? else {
+        return Ok(missing());
+    };
+    let is_table = match table {
+        Table::Sessions => matches!(relation.kind.as_str(), "r" | "p"),
+        _ => relation.kind == "r" || relation.kind == "p",
+    };
+    if !is_table || relation.persistence == "t" {
+        return Ok(Err(Misfit(format!(
+            "{}: {} is not an ordinary or partitioned table",
+            table.key(),
+            relation.name
+        ))));
+    }
+    if !owns(oid) {
+        return Err(with_hint(
+            PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            format!("must be owner of table {}", relation.name),
+            "meetlink_attach adds triggers, as the owner of the tables or a superuser may.",
+        ));
+    }
+    Ok(Ok(relation))
+}
+
+fn check_options(options: &Value, misfits: &mut Vec<Misfit>) {
+    let Some(map) = options.as_object() else {
+        misfits.push(Misfit("options must be a JSON object".to_owned()));
+        return;
+    };
+    for (key, value) in map {
+        match key.as_str() {
+            "open_statuses" => {
+                let texts = value.as_array().is_some_and(|list| {
+                    !list.is_empty() && list.iter().all(|item| item.is_string())
+                });
+                if !texts {
+                    misfits.push(Misfit(
+                        "options.open_statuses must be a list of status values".to_owned(),
+                    ));
+                }
+            }
+            _ => misfits.push(Misfit(format!(
+                "options has the key \"{}\", which means nothing to meetlink",
+                key.chars()
+                    .filter(|c| !c.is_control())
+                    .take(63)
+                    .collect::<String>()
+            ))),
+        }
+    }
+}
+
+fn misfit_error(misfits: &[Misfit]) -> PgError {
+    let lines: Vec<String> = misfits.iter().map(|misfit| format!("- {misfit}")).collect();
+    with_hint(
+        PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+        format!(
+            "meetlink cannot be attached to these tables:\n{}",
+            lines.join("\n")
+        ),
+        "Name tables and columns that differ, for example meetlink_attach(sessions => \
+         'app.lessons', columns => '{\"sessions\": {\"join_url\": \"meeting_link\"}}').",
+    )
+}
+
+#[pg_extern(sql = false)]
+fn meetlink_detach() {
+    or_raise((|| {
+        tables::remove_triggers()?;
+        as_extension_owner(config::forget)
+    })());
+    wake::worker_at_commit();
+}

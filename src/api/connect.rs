@@ -1,0 +1,115 @@
+//! `meetlink_configure_provider`, `meetlink_connect` and `meetlink_disconnect`.
+
+use aes_gcm::aead::OsRng;
+use aes_gcm::aead::rand_core::RngCore;
+use pgrx::JsonB;
+use pgrx::prelude::*;
+
+use super::fail::{self, or_raise, with_hint};
+use crate::domain::envelope::{self, NONCE_LEN, OPERATOR, Slot, binding};
+use crate::domain::keyring::KeyRing;
+use crate::domain::secret::Secret;
+use crate::pg::error::PgError;
+use crate::pg::identity::as_extension_owner;
+use crate::pg::wake;
+use crate::store::connections::{self, NewTokens};
+use crate::store::{config, inbox, sql};
+
+/// Microseconds between the epochs of Unix (1970) and Postgres (2000).
+const EPOCHS_APART: i64 = 946_684_800_000_000;
+
+#[pg_extern(sql = false)]
+fn meetlink_configure_provider(
+    provider: &str,
+    client_id: &str,
+    client_secret: &str,
+    options: JsonB,
+) {
+    or_raise((|| {
+        known(provider)?;
+        if client_id.trim().is_empty() || client_secret.is_empty() {
+            return Err(missing("client_id and client_secret must not be empty"));
+        }
+        if !options.0.is_object() {
+            return Err(missing("options must be a JSON object"));
+        }
+        let keys = super::keys()?;
+        let to = binding(OPERATOR, provider, Slot::ClientSecret);
+        let sealed = seal(&keys, &to, &Secret::new(client_secret))?;
+        as_extension_owner(|| {
+            config::set_oauth_client(provider, client_id.trim(), &sealed, options.0)?;
+            config::release_operator_holds(Some(provider))
+        })
+    })());
+    wake::worker_at_commit();
+}
+
+#[pg_extern(sql = false)]
+fn meetlink_connect(
+    tutor_id: pgrx::Uuid,
+    provider: &str,
+    refresh_token: &str,
+    access_token: Option<&str>,
+    expires_at: Option<TimestampWithTimeZone>,
+) {
+    let tutor = sql::to_uuid(tutor_id);
+    or_raise((|| {
+        known(provider)?;
+        if refresh_token.is_empty() {
+            return Err(missing("refresh_token must not be empty"));
+        }
+        let mapped = super::mapped()?;
+        let keys = super::keys()?;
+        let owner = tutor.hyphenated().to_string();
+        let sealed =
+            |token: &str, slot| seal(&keys, &binding(&owner, provider, slot), &Secret::new(token));
+        let refresh = sealed(refresh_token, Slot::Refresh)?;
+        let access = match access_token.filter(|token| !token.is_empty()) {
+            Some(token) => Some(sealed(token, Slot::Access)?),
+            None => None,
+        };
+        let expires_at = expires_at.map(|time| pg_sys::TimestampTz::from(time) + EPOCHS_APART);
+        let tokens = NewTokens {
+            access: access.as_deref(),
+            refresh: &refresh,
+            expires_at,
+        };
+        connections::connect(&mapped, tutor, provider, &tokens)?;
+        as_extension_owner(|| {
+            config::release_tutor_holds(provider, tutor)?;
+            inbox::add_tutor(tutor)
+        })
+    })());
+    wake::worker_at_commit();
+}
+
+#[pg_extern(sql = false)]
+fn meetlink_disconnect(tutor_id: pgrx::Uuid, provider: &str) -> bool {
+    or_raise((|| {
+        known(provider)?;
+        connections::disconnect(&super::mapped()?, sql::to_uuid(tutor_id), provider)
+    })())
+}
+
+fn known(provider: &str) -> Result<(), PgError> {
+    match crate::provider::by_name(provider) {
+        Some(_) => Ok(()),
+        None => Err(fail::unknown_provider(provider)),
+    }
+}
+
+fn missing(what: &str) -> PgError {
+    PgError::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, what)
+}
+
+fn seal(keys: &KeyRing, binding: &str, secret: &Secret) -> Result<String, PgError> {
+    let mut nonce = [0u8; NONCE_LEN];
+    OsRng.fill_bytes(&mut nonce);
+    envelope::seal(keys, binding, secret, nonce).map_err(|_| {
+        with_hint(
+            PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR,
+            "the secret could not be encrypted",
+            "Check meetlink.key_file.",
+        )
+    })
+}

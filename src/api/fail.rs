@@ -1,0 +1,99 @@
+//! The one way out of a function with an error: SQLSTATE, message, hint.
+
+use pgrx::prelude::*;
+use uuid::Uuid;
+
+use crate::keyfile::KeyFileError;
+use crate::pg::error::PgError;
+use crate::store::mapped::Gone;
+
+/// Raises an error. The hint stands behind a line feed in [`PgError::message`], if there is one.
+pub fn raise(error: PgError) -> ! {
+    let (message, hint) = match error.message.split_once("\nHINT: ") {
+        Some((message, hint)) => (message.to_owned(), Some(hint.to_owned())),
+        None => (error.message, None),
+    };
+    let report = pgrx::pg_sys::panic::ErrorReport::new(error.code, message, "meetlink");
+    let report = match hint {
+        Some(hint) => report.set_hint(hint),
+        None => report,
+    };
+    report.report(PgLogLevel::ERROR);
+    unreachable!("an ERROR does not return")
+}
+
+/// The value, or the error raised.
+pub fn or_raise<T>(result: Result<T, PgError>) -> T {
+    result.unwrap_or_else(|error| raise(error))
+}
+
+/// An error with a hint.
+pub fn with_hint(code: PgSqlErrorCode, message: impl Into<String>, hint: &str) -> PgError {
+    PgError::new(code, format!("{}\nHINT: {hint}", message.into()))
+}
+
+/// meetlink is not attached.
+pub fn not_attached() -> PgError {
+    with_hint(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        "meetlink is not attached to the application's tables",
+        "Run SELECT meetlink_attach();",
+    )
+}
+
+/// A mapped table was dropped.
+pub fn table_gone(gone: Gone) -> PgError {
+    with_hint(
+        PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+        format!(
+            "the {} table that meetlink was attached to is gone",
+            gone.0.key()
+        ),
+        "Run meetlink_attach() again with the tables as they are now.",
+    )
+}
+
+/// The session is missing, or hidden from the caller: nobody can tell which.
+pub fn not_found(session: Uuid) -> PgError {
+    PgError::new(
+        PgSqlErrorCode::ERRCODE_NO_DATA_FOUND,
+        format!("session {} not found", session.hyphenated()),
+    )
+}
+
+/// No such provider.
+pub fn unknown_provider(name: &str) -> PgError {
+    let known: Vec<&str> = crate::provider::all().iter().map(|p| p.name()).collect();
+    let shown: String = name.chars().filter(|c| !c.is_control()).take(40).collect();
+    with_hint(
+        PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+        format!("unknown provider \"{shown}\""),
+        &format!("Providers are: {}.", known.join(", ")),
+    )
+}
+
+/// The key file cannot be used.
+pub fn key_file(error: KeyFileError) -> PgError {
+    with_hint(
+        PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR,
+        format!("meetlink.key_file cannot be used: {error}"),
+        error.hint(),
+    )
+}
+
+/// The library was not preloaded.
+pub fn not_preloaded() -> PgError {
+    with_hint(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        "meetlink is not preloaded, so there is no worker",
+        "Add meetlink to shared_preload_libraries in postgresql.conf and restart the server.",
+    )
+}
+
+/// Puts a hint to an error that came from Postgres while something of ours was done.
+pub fn because(what: &str, error: PgError) -> PgError {
+    PgError {
+        message: format!("{what}: {}", error.message),
+        ..error
+    }
+}

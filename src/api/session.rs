@@ -1,0 +1,189 @@
+//! `meetlink_status`, `meetlink_retry` and `meetlink_wait`: about one session, with the caller's
+//! own rights on it.
+
+use std::time::{Duration, Instant};
+
+use pgrx::datum::Interval;
+use pgrx::prelude::*;
+use pgrx::{JsonB, PgSqlErrorCode};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::fail::{self, or_raise, with_hint};
+use crate::domain::state::State;
+use crate::domain::status::{Situation, explain};
+use crate::pg::error::{PgError, catch};
+use crate::pg::identity::as_extension_owner;
+use crate::pg::{interrupts, shared, wake, xact};
+use crate::provider;
+use crate::store::mapped::Mapped;
+use crate::store::status::{self, JobSeen, Seen};
+use crate::store::{config, inbox, sql};
+
+#[pg_extern(sql = false)]
+fn meetlink_status(session_id: pgrx::Uuid) -> JsonB {
+    let session = sql::to_uuid(session_id);
+    JsonB(or_raise((|| {
+        let Some(config) = as_extension_owner(config::read)? else {
+            return Ok(describe(
+                session,
+                State::NotNeeded,
+                None,
+                &JobSeen::default(),
+                true,
+            ));
+        };
+        let mapped = Mapped::new(config).map_err(fail::table_gone)?;
+        status_of(&mapped, session)
+    })()))
+}
+
+#[pg_extern(sql = false)]
+fn meetlink_retry(session_id: pgrx::Uuid) -> JsonB {
+    let session = sql::to_uuid(session_id);
+    JsonB(or_raise((|| {
+        let mapped = super::mapped()?;
+        let seen = see(&mapped, session)?;
+        may_update(&mapped, session)?;
+        if seen.wants {
+            as_extension_owner(|| inbox::add(&[session], inbox::Wish::Now))?;
+            wake::worker_at_commit();
+        }
+        status_of(&mapped, session)
+    })()))
+}
+
+#[pg_extern(sql = false)]
+fn meetlink_wait(session_id: pgrx::Uuid, timeout: Interval) -> Option<String> {
+    or_raise(wait(sql::to_uuid(session_id), to_duration(&timeout)))
+}
+
+fn wait(session: Uuid, timeout: Duration) -> Result<Option<String>, PgError> {
+    let mapped = super::mapped()?;
+    let deadline = Instant::now() + timeout;
+    if xact::has_one_snapshot() {
+        return Err(with_hint(
+            PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
+            "meetlink_wait sees nothing new in a REPEATABLE READ or SERIALIZABLE transaction",
+            "Call it in READ COMMITTED, outside a longer transaction.",
+        ));
+    }
+    loop {
+        // Listening begins before looking, so that a link written in between is not missed.
+        if let Some(shared) = shared::get() {
+            shared.listen();
+        }
+        let seen = see(&mapped, session)?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        if !seen.lacks_link || left.is_zero() {
+            if let Some(shared) = shared::get() {
+                shared.stop_listening();
+            }
+            return Ok(seen.join_url.filter(|_| !seen.lacks_link));
+        }
+        let shared = shared::get().ok_or_else(fail::not_preloaded)?;
+        shared.sleep(i64::try_from(left.as_millis()).unwrap_or(i64::MAX).max(1));
+        interrupts::check();
+    }
+}
+
+fn to_duration(interval: &Interval) -> Duration {
+    const DAY: i128 = 86_400_000_000;
+    let micros = i128::from(interval.micros())
+        + i128::from(interval.days()) * DAY
+        + i128::from(interval.months()) * 30 * DAY;
+    // A day is longer than anybody waits, and keeps the sum with a clock's reading in range.
+    let micros = micros.clamp(0, DAY);
+    Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+}
+
+/// The session, as far as the caller may see it. Without the right to read the table at all it is
+/// as if it were not there.
+fn see(mapped: &Mapped, session: Uuid) -> Result<Seen, PgError> {
+    match catch(|| status::see(mapped, session, false)) {
+        Ok(Some(seen)) => Ok(seen),
+        Ok(None) => Err(fail::not_found(session)),
+        Err(error) if error.code == PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE => {
+            Err(fail::not_found(session))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn may_update(mapped: &Mapped, session: Uuid) -> Result<(), PgError> {
+    match catch(|| status::see(mapped, session, true)) {
+        Ok(Some(_)) => Ok(()),
+        Err(error) if error.code != PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE => Err(error),
+        _ => Err(with_hint(
+            PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            format!(
+                "you may see session {}, but not change it",
+                session.hyphenated()
+            ),
+            "meetlink_retry asks for the right to update the session.",
+        )),
+    }
+}
+
+fn status_of(mapped: &Mapped, session: Uuid) -> Result<Value, PgError> {
+    let seen = see(mapped, session)?;
+    let job = as_extension_owner(|| status::job(session))?;
+    let (state, queued) = effective(&seen, &job);
+    Ok(describe(session, state, Some(&seen), &job, queued))
+}
+
+/// The state that a person sees: the session's own columns decide before the job does.
+fn effective(seen: &Seen, job: &JobSeen) -> (State, bool) {
+    if !seen.lacks_link {
+        return (State::Ready, true);
+    }
+    if !seen.wants {
+        return (State::NotNeeded, true);
+    }
+    match job.state {
+        Some(state @ (State::Creating | State::InDoubt)) => (state, true),
+        _ if job.in_inbox => (State::Pending, true),
+        // A finished job of a session that wants a link again: it was emptied by hand.
+        None | Some(State::Ready | State::NotNeeded) => (State::Pending, false),
+        Some(state) => (state, true),
+    }
+}
+
+fn describe(
+    session: Uuid,
+    state: State,
+    seen: Option<&Seen>,
+    job: &JobSeen,
+    queued: bool,
+) -> Value {
+    let ready = state == State::Ready;
+    let stored = seen.and_then(|seen| seen.provider.as_deref());
+    let name = if ready {
+        stored
+    } else {
+        job.provider.as_deref().or(stored)
+    };
+    let label = name
+        .and_then(provider::by_name)
+        .map_or("The meeting service", |p| p.label());
+    let reason = job.reason;
+    let (message, action) = explain(Situation {
+        state,
+        reason,
+        provider: label,
+        queued,
+    });
+    json!({
+        "session_id": session.hyphenated().to_string(),
+        "state": state.as_str(),
+        "provider": name,
+        "join_url": seen.filter(|_| ready).and_then(|seen| seen.join_url.as_deref()),
+        "attempts": job.attempts,
+        "next_attempt_at": match state {
+            State::Retrying | State::InDoubt => job.next_attempt_at.as_deref(),
+            _ => None,
+        },
+        "message": message,
+        "action": action,
+    })
+}

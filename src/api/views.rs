@@ -1,0 +1,107 @@
+//! What stands behind the views that show people's names: read with the caller's rights.
+
+use pgrx::iter::TableIterator;
+use pgrx::prelude::*;
+
+use super::fail::or_raise;
+use crate::pg::identity::as_extension_owner;
+use crate::pg::{process, shared};
+use crate::store::config;
+use crate::store::mapped::Mapped;
+use crate::store::sql::{self, maybe};
+
+/// The mapping, if there is one whose tables are all there; views show nothing otherwise.
+fn mapped() -> Option<Mapped> {
+    or_raise(as_extension_owner(config::read)).and_then(|config| Mapped::new(config).ok())
+}
+
+#[allow(clippy::type_complexity)]
+#[pg_extern(sql = false)]
+fn read_missing_sessions() -> TableIterator<
+    'static,
+    (
+        name!(session_id, Option<pgrx::Uuid>),
+        name!(booking_id, Option<pgrx::Uuid>),
+        name!(tutor_name, Option<String>),
+        name!(student_name, Option<String>),
+        name!(scheduled_start_at, Option<TimestampWithTimeZone>),
+        name!(provider, Option<String>),
+        name!(join_url, Option<String>),
+        name!(meeting_external_id, Option<String>),
+        name!(status, Option<String>),
+    ),
+> {
+    let rows = mapped().map_or_else(Vec::new, |mapped| {
+        or_raise(sql::query(&mapped.view_missing(), &[], |row| {
+            Ok((
+                maybe(row, 1)?,
+                maybe(row, 2)?,
+                maybe(row, 3)?,
+                maybe(row, 4)?,
+                maybe(row, 5)?,
+                maybe(row, 6)?,
+                maybe(row, 7)?,
+                maybe(row, 8)?,
+                maybe(row, 9)?,
+            ))
+        }))
+    });
+    TableIterator::new(rows)
+}
+
+#[allow(clippy::type_complexity)]
+#[pg_extern(sql = false)]
+fn read_tutors() -> TableIterator<
+    'static,
+    (
+        name!(id, Option<pgrx::Uuid>),
+        name!(full_name, Option<String>),
+        name!(email, Option<String>),
+        name!(provider, Option<String>),
+        name!(connection_status, Option<String>),
+        name!(token_expires_at, Option<TimestampWithTimeZone>),
+    ),
+> {
+    let rows = mapped().map_or_else(Vec::new, |mapped| {
+        or_raise(sql::query(&mapped.view_tutors(), &[], |row| {
+            Ok((
+                maybe(row, 1)?,
+                maybe(row, 2)?,
+                maybe(row, 3)?,
+                maybe(row, 4)?,
+                maybe(row, 5)?,
+                maybe(row, 6)?,
+            ))
+        }))
+    });
+    TableIterator::new(rows)
+}
+
+#[allow(clippy::type_complexity)]
+#[pg_extern(sql = false)]
+fn read_worker() -> TableIterator<
+    'static,
+    (
+        name!(pid, Option<i32>),
+        name!(started_at, Option<TimestampWithTimeZone>),
+        name!(state, String),
+        name!(in_flight, i32),
+        name!(last_error, Option<String>),
+    ),
+> {
+    let slot = shared::get().and_then(|shared| shared.slot(process::my_database()));
+    let row = slot.map(|slot| {
+        let (pid, started_at, activity, in_flight) = slot.glance();
+        let alive = pid != 0;
+        (
+            alive.then_some(pid),
+            TimestampWithTimeZone::try_from(started_at)
+                .ok()
+                .filter(|_| alive),
+            activity.as_str().to_owned(),
+            i32::try_from(in_flight).unwrap_or(i32::MAX),
+            slot.note.get(),
+        )
+    });
+    TableIterator::new(row)
+}

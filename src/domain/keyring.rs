@@ -1,0 +1,169 @@
+//! The keys of `meetlink.key_file`.
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+/// One AES-256 key with the name by which envelopes refer to it.
+#[derive(Clone)]
+pub struct Key {
+    id: String,
+    bytes: Zeroizing<[u8; 32]>,
+}
+
+impl Key {
+    /// Name in envelopes.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The key itself.
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.bytes
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({}, ..)", self.id)
+    }
+}
+
+/// All keys: the first encrypts, every one decrypts.
+#[derive(Clone, Debug)]
+pub struct KeyRing {
+    keys: Vec<Key>,
+}
+
+/// What is wrong with a key file. Names lines, never their content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyRingError {
+    /// No key in it.
+    Empty,
+    /// A line is not `<key id> <64 hex digits>`.
+    Malformed {
+        /// Number of the line, from 1.
+        line: usize,
+    },
+    /// A key id stands twice.
+    Repeated {
+        /// Number of the second line, from 1.
+        line: usize,
+    },
+}
+
+impl fmt::Display for KeyRingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("it holds no key"),
+            Self::Malformed { line } => {
+                write!(f, "line {line} is not \"<key id> <64 hex digits>\"")
+            }
+            Self::Repeated { line } => write!(f, "line {line} repeats a key id"),
+        }
+    }
+}
+
+impl KeyRing {
+    /// Reads the text of a key file: a key a line, blank lines and `#` comments ignored.
+    pub fn parse(text: &str) -> Result<Self, KeyRingError> {
+        let mut keys: Vec<Key> = Vec::new();
+        for (number, line) in text.lines().enumerate() {
+            let line_number = number + 1;
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let key = parse_line(line).ok_or(KeyRingError::Malformed { line: line_number })?;
+            if keys.iter().any(|k| k.id == key.id) {
+                return Err(KeyRingError::Repeated { line: line_number });
+            }
+            keys.push(key);
+        }
+        if keys.is_empty() {
+            return Err(KeyRingError::Empty);
+        }
+        Ok(Self { keys })
+    }
+
+    /// The key that encrypts.
+    pub fn current(&self) -> Option<&Key> {
+        self.keys.first()
+    }
+
+    /// The key of that id.
+    pub fn find(&self, id: &str) -> Option<&Key> {
+        self.keys.iter().find(|k| k.id == id)
+    }
+}
+
+fn parse_line(line: &str) -> Option<Key> {
+    let mut words = line.split_ascii_whitespace();
+    let (id, hex) = (words.next()?, words.next()?);
+    if words.next().is_some() || !is_key_id(id) || hex.len() != 64 {
+        return None;
+    }
+    let mut bytes = Zeroizing::new([0u8; 32]);
+    for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
+        let digit = |c: &u8| (*c as char).to_digit(16);
+        let (high, low) = (digit(pair.first()?)?, digit(pair.get(1)?)?);
+        *byte = (high * 16 + low) as u8;
+    }
+    Some(Key {
+        id: id.to_owned(),
+        bytes,
+    })
+}
+
+/// Key ids stand between the dots of an envelope.
+pub fn is_key_id(id: &str) -> bool {
+    (1..=32).contains(&id.len())
+        && id
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEX: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191A1B1C1D1E1F";
+
+    #[test]
+    fn the_first_key_encrypts_and_all_are_found() {
+        let ring = KeyRing::parse(&format!("# keys\n\n k2 {HEX}\nk1\t{HEX}\n")).unwrap();
+        assert_eq!(ring.current().unwrap().id(), "k2");
+        assert_eq!(ring.find("k1").unwrap().bytes()[31], 0x1f);
+        assert!(ring.find("k3").is_none());
+    }
+
+    #[test]
+    fn errors_name_the_line_and_not_its_content() {
+        let cases = [
+            ("", KeyRingError::Empty),
+            ("# only a comment", KeyRingError::Empty),
+            ("k1", KeyRingError::Malformed { line: 1 }),
+            ("\nk1 deadbeef", KeyRingError::Malformed { line: 2 }),
+            ("k.1 00", KeyRingError::Malformed { line: 1 }),
+        ];
+        for (text, error) in cases {
+            assert_eq!(KeyRing::parse(text).unwrap_err(), error);
+        }
+        let twice = format!("k1 {HEX}\nk1 {HEX}");
+        let error = KeyRing::parse(&twice).unwrap_err();
+        assert_eq!(error, KeyRingError::Repeated { line: 2 });
+        let extra = KeyRing::parse(&format!("k1 {HEX} x")).unwrap_err();
+        assert!(!extra.to_string().contains("0001"));
+        let multibyte = format!("k1 {}", "é".repeat(32));
+        assert_eq!(
+            KeyRing::parse(&multibyte).unwrap_err(),
+            KeyRingError::Malformed { line: 1 }
+        );
+    }
+
+    #[test]
+    fn debug_output_hides_the_bytes() {
+        let ring = KeyRing::parse(&format!("k1 {HEX}")).unwrap();
+        assert_eq!(format!("{ring:?}"), "KeyRing { keys: [Key(k1, ..)] }");
+    }
+}

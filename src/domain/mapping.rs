@@ -1,0 +1,454 @@
+//! Which tables and columns of the application mean what.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde_json::{Map, Value, json};
+
+/// A table that meetlink works on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Table {
+    /// Booked sessions.
+    Sessions,
+    /// Tutors' connections to providers.
+    Connections,
+    /// People.
+    Profiles,
+}
+
+impl Table {
+    /// All of them.
+    pub const ALL: [Table; 3] = [Table::Sessions, Table::Connections, Table::Profiles];
+
+    /// Key in the `columns` argument of `meetlink_attach`, and name of the argument itself.
+    pub fn key(self) -> &'static str {
+        match self {
+            Table::Sessions => "sessions",
+            Table::Connections => "connections",
+            Table::Profiles => "profiles",
+        }
+    }
+
+    /// Default name of the table.
+    pub fn default_name(self) -> &'static str {
+        match self {
+            Table::Sessions => "sessions",
+            Table::Connections => "tutor_video_provider_connections",
+            Table::Profiles => "profiles",
+        }
+    }
+
+    fn roles(self) -> &'static [Role] {
+        match self {
+            Table::Sessions => SESSIONS,
+            Table::Connections => CONNECTIONS,
+            Table::Profiles => PROFILES,
+        }
+    }
+}
+
+/// What a column's type must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Uuid,
+    /// Text in any dress: an enum or a domain over text too.
+    Text,
+    /// Text that meetlink writes long values to.
+    LongText,
+    Time,
+    Integer,
+    Boolean,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Uuid => "uuid",
+            Kind::Text => "text, varchar or an enum",
+            Kind::LongText => "text",
+            Kind::Time => "timestamp with time zone",
+            Kind::Integer => "integer",
+            Kind::Boolean => "boolean",
+        }
+    }
+
+    fn fits(self, column: &ColumnType) -> bool {
+        let base = column.base.as_str();
+        match self {
+            Kind::Uuid => base == "uuid",
+            Kind::Text => {
+                column.is_enum || matches!(base, "text" | "varchar" | "bpchar" | "citext")
+            }
+            Kind::LongText => matches!(base, "text" | "varchar" | "citext"),
+            Kind::Time => base == "timestamptz",
+            Kind::Integer => matches!(base, "int2" | "int4" | "int8"),
+            Kind::Boolean => base == "bool",
+        }
+    }
+}
+
+struct Role {
+    name: &'static str,
+    kind: Kind,
+    required: bool,
+}
+
+const fn need(name: &'static str, kind: Kind) -> Role {
+    Role {
+        name,
+        kind,
+        required: true,
+    }
+}
+
+const fn may(name: &'static str, kind: Kind) -> Role {
+    Role {
+        name,
+        kind,
+        required: false,
+    }
+}
+
+const SESSIONS: &[Role] = &[
+    need("id", Kind::Uuid),
+    need("tutor_id", Kind::Uuid),
+    need("provider", Kind::Text),
+    need("status", Kind::Text),
+    need("scheduled_start_at", Kind::Time),
+    need("join_url", Kind::LongText),
+    need("meeting_external_id", Kind::LongText),
+    may("booking_id", Kind::Uuid),
+    may("student_id", Kind::Uuid),
+    may("scheduled_end_at", Kind::Time),
+    may("duration_minutes", Kind::Integer),
+    may("meeting_created_at", Kind::Time),
+];
+
+const CONNECTIONS: &[Role] = &[
+    need("tutor_id", Kind::Uuid),
+    need("provider", Kind::Text),
+    need("connection_status", Kind::Text),
+    need("access_token_encrypted", Kind::LongText),
+    need("refresh_token_encrypted", Kind::LongText),
+    need("token_expires_at", Kind::Time),
+    may("id", Kind::Uuid),
+    may("is_active", Kind::Boolean),
+];
+
+const PROFILES: &[Role] = &[
+    need("id", Kind::Uuid),
+    may("full_name", Kind::Text),
+    may("email", Kind::Text),
+    may("role", Kind::Text),
+];
+
+/// Type of a column as the catalog tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ColumnType {
+    /// Name of the type in `pg_type`, of a domain's base type for a domain.
+    pub base: String,
+    /// Whether it is an enum.
+    pub is_enum: bool,
+    /// The type written out, qualified, for a cast.
+    pub sql: String,
+}
+
+/// The columns of one table: role to name and type.
+pub type Columns = BTreeMap<&'static str, (String, String)>;
+
+/// A checked mapping: for each role that is there, the column's name and its type for a cast.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Mapping {
+    columns: BTreeMap<Table, Columns>,
+}
+
+/// Something that does not fit, for a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Misfit(pub String);
+
+impl fmt::Display for Misfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Mapping {
+    /// Checks the wished column names against what the tables have, and names every misfit.
+    ///
+    /// `wished` is the `columns` argument: `{"sessions": {"join_url": "meeting_link"}}`; a role set
+    /// to null is left out, which only optional roles may be. `types` gives each table's columns.
+    pub fn check(
+        wished: &Value,
+        types: &BTreeMap<Table, BTreeMap<String, ColumnType>>,
+    ) -> Result<Self, Vec<Misfit>> {
+        let mut misfits = Vec::new();
+        let mut mapping = Self::default();
+        let empty = Map::new();
+        let wished = wished.as_object().unwrap_or_else(|| {
+            if !wished.is_null() {
+                misfits.push(Misfit("columns must be a JSON object".to_owned()));
+            }
+            &empty
+        });
+        for key in wished.keys() {
+            if !Table::ALL.iter().any(|table| table.key() == key) {
+                misfits.push(Misfit(format!(
+                    "columns has the key \"{}\"; it may have sessions, connections and profiles",
+                    shorten(key)
+                )));
+            }
+        }
+        for table in Table::ALL {
+            let names = wished.get(table.key()).unwrap_or(&Value::Null);
+            let found = types.get(&table);
+            mapping
+                .columns
+                .insert(table, check_table(table, names, found, &mut misfits));
+        }
+        let has = |role| mapping.column(Table::Sessions, role).is_some();
+        if types.contains_key(&Table::Sessions)
+            && !has("scheduled_end_at")
+            && !has("duration_minutes")
+        {
+            misfits.push(Misfit(
+                "sessions: neither scheduled_end_at nor duration_minutes is there; one is needed"
+                    .to_owned(),
+            ));
+        }
+        if misfits.is_empty() {
+            Ok(mapping)
+        } else {
+            Err(misfits)
+        }
+    }
+
+    /// Name of the column that has a role.
+    pub fn column(&self, table: Table, role: &str) -> Option<&str> {
+        self.columns
+            .get(&table)?
+            .get(role)
+            .map(|(name, _)| name.as_str())
+    }
+
+    /// Type of the column that has a role, for a cast.
+    pub fn cast(&self, table: Table, role: &str) -> Option<&str> {
+        self.columns
+            .get(&table)?
+            .get(role)
+            .map(|(_, sql)| sql.as_str())
+    }
+
+    /// The mapping as it is stored and returned.
+    pub fn to_json(&self) -> Value {
+        let tables = self.columns.iter().map(|(table, columns)| {
+            let columns: Map<String, Value> = columns
+                .iter()
+                .map(|(role, (name, sql))| {
+                    ((*role).to_owned(), json!({"column": name, "type": sql}))
+                })
+                .collect();
+            (table.key().to_owned(), Value::Object(columns))
+        });
+        Value::Object(tables.collect())
+    }
+
+    /// Reads what [`Mapping::to_json`] wrote; roles that this version does not know are ignored.
+    pub fn from_json(value: &Value) -> Self {
+        let mut mapping = Self::default();
+        for table in Table::ALL {
+            let mut columns = Columns::new();
+            for role in table.roles() {
+                let entry = &value[table.key()][role.name];
+                if let (Some(name), Some(sql)) = (entry["column"].as_str(), entry["type"].as_str())
+                {
+                    columns.insert(role.name, (name.to_owned(), sql.to_owned()));
+                }
+            }
+            mapping.columns.insert(table, columns);
+        }
+        mapping
+    }
+}
+
+fn check_table(
+    table: Table,
+    wished: &Value,
+    found: Option<&BTreeMap<String, ColumnType>>,
+    misfits: &mut Vec<Misfit>,
+) -> Columns {
+    let mut columns = Columns::new();
+    let key = table.key();
+    let empty = Map::new();
+    let wished = wished.as_object().unwrap_or_else(|| {
+        if !wished.is_null() {
+            misfits.push(Misfit(format!("columns.{key} must be a JSON object")));
+        }
+        &empty
+    });
+    for name in wished.keys() {
+        if !table.roles().iter().any(|role| role.name == name) {
+            misfits.push(Misfit(format!(
+                "columns.{key} has the key \"{}\", which means nothing to meetlink",
+                shorten(name)
+            )));
+        }
+    }
+    // A missing table is the caller's to report; its columns are then no news.
+    let Some(found) = found else { return columns };
+    for role in table.roles() {
+        let (name, explicit) = match wished.get(role.name) {
+            None => (role.name, false),
+            Some(Value::String(name)) => (name.as_str(), true),
+            Some(Value::Null) if !role.required => continue,
+            Some(_) => {
+                misfits.push(Misfit(format!(
+                    "columns.{key}.{} must be the name of a column",
+                    role.name
+                )));
+                continue;
+            }
+        };
+        match found.get(name) {
+            Some(column) if role.kind.fits(column) => {
+                columns.insert(role.name, (name.to_owned(), column.sql.clone()));
+            }
+            Some(column) => misfits.push(Misfit(format!(
+                "{key}: column \"{}\" ({}) is of type {}, and must be {}",
+                shorten(name),
+                role.name,
+                column.sql,
+                role.kind.name()
+            ))),
+            None if role.required || explicit => misfits.push(Misfit(format!(
+                "{key}: column \"{}\" ({}) is not there",
+                shorten(name),
+                role.name
+            ))),
+            None => {}
+        }
+    }
+    columns
+}
+
+fn shorten(name: &str) -> String {
+    name.chars().filter(|c| !c.is_control()).take(63).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(base: &str) -> ColumnType {
+        ColumnType {
+            base: base.into(),
+            is_enum: false,
+            sql: base.into(),
+        }
+    }
+
+    fn reference() -> BTreeMap<Table, BTreeMap<String, ColumnType>> {
+        let base = |kind| match kind {
+            Kind::Uuid => "uuid",
+            Kind::Text | Kind::LongText => "text",
+            Kind::Time => "timestamptz",
+            Kind::Integer => "int4",
+            Kind::Boolean => "bool",
+        };
+        let columns = |table: Table| {
+            let roles = table.roles().iter();
+            roles
+                .map(|role| (role.name.to_owned(), of(base(role.kind))))
+                .collect()
+        };
+        Table::ALL
+            .into_iter()
+            .map(|table| (table, columns(table)))
+            .collect()
+    }
+
+    #[test]
+    fn the_reference_tables_fit_without_a_word() {
+        let mapping = Mapping::check(&json!({}), &reference()).unwrap();
+        assert_eq!(
+            mapping.column(Table::Sessions, "join_url"),
+            Some("join_url")
+        );
+        assert_eq!(Mapping::from_json(&mapping.to_json()), mapping);
+    }
+
+    #[test]
+    fn optional_columns_may_be_missing_and_one_length_is_enough() {
+        let mut types = reference();
+        let sessions = types.get_mut(&Table::Sessions).unwrap();
+        sessions.remove("meeting_created_at");
+        sessions.remove("scheduled_end_at");
+        types
+            .get_mut(&Table::Connections)
+            .unwrap()
+            .remove("is_active");
+        let mapping = Mapping::check(&Value::Null, &types).unwrap();
+        assert_eq!(mapping.column(Table::Connections, "is_active"), None);
+        types
+            .get_mut(&Table::Sessions)
+            .unwrap()
+            .remove("duration_minutes");
+        let misfits = Mapping::check(&Value::Null, &types).unwrap_err();
+        assert!(misfits[0].0.contains("duration_minutes"));
+    }
+
+    #[test]
+    fn every_misfit_is_named_at_once() {
+        let mut types = reference();
+        let sessions = types.get_mut(&Table::Sessions).unwrap();
+        sessions.remove("tutor_id");
+        sessions.insert("id".into(), of("int8"));
+        sessions.insert("scheduled_start_at".into(), of("timestamp"));
+        let wished = json!({
+            "sessions": {"join_url": "link", "nonsense": "x", "status": 3, "id": "id"},
+            "people": {},
+            "profiles": [],
+        });
+        let misfits = Mapping::check(&wished, &types).unwrap_err();
+        let text: Vec<&str> = misfits.iter().map(|m| m.0.as_str()).collect();
+        for part in [
+            "tutor_id",
+            "int8",
+            "timestamp with",
+            "\"link\"",
+            "nonsense",
+            "status",
+            "people",
+            "columns.profiles",
+        ] {
+            assert!(
+                text.iter().any(|line| line.contains(part)),
+                "{part}: {text:?}"
+            );
+        }
+        assert_eq!(misfits.len(), 8);
+    }
+
+    #[test]
+    fn a_renamed_column_is_taken_and_enums_count_as_text() {
+        let mut types = reference();
+        let sessions = types.get_mut(&Table::Sessions).unwrap();
+        let link = sessions.remove("join_url").unwrap();
+        sessions.insert("meeting_link".into(), link);
+        let status = ColumnType {
+            base: "session_status".into(),
+            is_enum: true,
+            sql: "public.session_status".into(),
+        };
+        sessions.insert("status".into(), status);
+        let wished = json!({"sessions": {"join_url": "meeting_link"}});
+        let mapping = Mapping::check(&wished, &types).unwrap();
+        assert_eq!(
+            mapping.column(Table::Sessions, "join_url"),
+            Some("meeting_link")
+        );
+        assert_eq!(
+            mapping.cast(Table::Sessions, "status"),
+            Some("public.session_status")
+        );
+    }
+}

@@ -1,0 +1,11 @@
+//! What a job is and how it moves. Pure: no Postgres, no I/O; time and randomness are arguments.
+
+pub mod backoff;
+pub mod envelope;
+pub mod failure;
+pub mod keyring;
+pub mod mapping;
+pub mod meeting;
+pub mod secret;
+pub mod state;
+pub mod status;

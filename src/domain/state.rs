@@ -1,0 +1,246 @@
+//! The states of a job and what moves it from one to the next.
+//!
+//! The SQL side stores what is decided here; its CHECK constraints make a state that is not in this
+//! file, or that lacks what belongs to it, impossible to store. docs/state_machine.md draws every
+//! edge.
+
+use std::time::Duration;
+
+use super::backoff::Policy;
+use super::failure::{Class, Failure, Reason, names};
+
+names! {
+    /// State of a job, as in `meetlink.jobs.state`.
+    State {
+        /// Queued, not tried yet.
+        Pending = "pending",
+        /// A worker has it.
+        Creating = "creating",
+        /// Failed, will be tried again.
+        Retrying = "retrying",
+        /// Only the tutor can help.
+        NeedsAction = "needs_action",
+        /// A request may have arrived; finding out.
+        InDoubt = "in_doubt",
+        /// Given up.
+        Failed = "failed",
+        /// The link is there.
+        Ready = "ready",
+        /// Cancelled, over, or not attached.
+        NotNeeded = "not_needed",
+    }
+}
+
+/// How long a list of meetings may lag behind what was created, at most.
+pub const SETTLE: Duration = Duration::from_secs(30);
+
+/// Whom a wait concerns beyond the one job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// Every job of this tutor at this provider.
+    Tutor,
+    /// Every job at this provider.
+    Provider,
+}
+
+/// What becomes of a job after a failed attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Its next state.
+    pub state: State,
+    /// When it is due again, from now; `None` when it is parked.
+    pub delay: Option<Duration>,
+    /// Whether the attempt counts towards `meetlink.max_attempts`.
+    pub counts: bool,
+    /// Whether others have to wait as well.
+    pub hold: Option<Hold>,
+    /// Whether the tutor's connection is to be marked `needs_reauth`.
+    pub reconnect: bool,
+}
+
+/// Decides what follows a failure. `attempts` includes the failed one; `was_in_doubt` says that
+/// the attempt was there to find a meeting that may exist; `random` is uniform over all of `u64`.
+pub fn after_failure(
+    failure: &Failure,
+    attempts: u32,
+    was_in_doubt: bool,
+    policy: &Policy,
+    random: u64,
+) -> Verdict {
+    let backoff = || match failure.retry_after {
+        Some(asked) => policy.at_least(asked, random),
+        None => policy.wait(attempts, random),
+    };
+    let mut verdict = Verdict {
+        state: State::Retrying,
+        delay: None,
+        counts: true,
+        hold: None,
+        reconnect: false,
+    };
+    match failure.class {
+        // The doubt outlives trouble on the way to its answer, however often that fails.
+        Class::Retry | Class::RetryAfter | Class::InDoubt if was_in_doubt && failure.may_exist => {
+            verdict.state = State::InDoubt;
+            verdict.delay = Some(backoff());
+            verdict.counts = false;
+        }
+        Class::InDoubt => {
+            verdict.state = State::InDoubt;
+            verdict.delay = Some(backoff());
+            verdict.counts = false;
+        }
+        // Known to be absent: the way is free at once.
+        Class::Retry if failure.reason == Reason::AnswerLost && !failure.may_exist => {
+            verdict.delay = Some(Duration::ZERO);
+            verdict.counts = false;
+        }
+        Class::RetryAfter if is_rate_limit(failure.reason) => {
+            verdict.delay = Some(backoff());
+            verdict.counts = false;
+            verdict.hold = Some(match failure.reason {
+                Reason::TutorRateLimit => Hold::Tutor,
+                _ => Hold::Provider,
+            });
+        }
+        Class::Retry | Class::RetryAfter => {
+            if attempts >= policy.max_attempts {
+                verdict.state = State::Failed;
+            } else {
+                verdict.delay = Some(backoff());
+            }
+        }
+        Class::TutorMustAct | Class::RefreshToken => {
+            verdict.state = State::NeedsAction;
+            verdict.reconnect = needs_reconnect(failure.reason);
+        }
+        Class::OperatorMustAct => {
+            verdict.delay = Some(policy.max);
+            verdict.counts = false;
+            verdict.hold = match failure.reason {
+                Reason::OAuthClient => Some(Hold::Provider),
+                _ => None,
+            };
+        }
+        Class::Permanent => verdict.state = State::Failed,
+    }
+    verdict
+}
+
+fn is_rate_limit(reason: Reason) -> bool {
+    matches!(reason, Reason::TutorRateLimit | Reason::ProviderRateLimit)
+}
+
+/// Whether the cause is the connection itself, so that no other job can use it either.
+fn needs_reconnect(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::ConsentRevoked | Reason::ScopeMissing | Reason::TokenUnreadable
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: Policy = Policy {
+        base: Duration::from_secs(2),
+        max: Duration::from_secs(900),
+        max_attempts: 3,
+    };
+    const MIDDLE: u64 = 1 << 63;
+
+    fn after(class: Class, reason: Reason, attempts: u32) -> Verdict {
+        after_failure(
+            &Failure::new(class, reason, ""),
+            attempts,
+            false,
+            &POLICY,
+            MIDDLE,
+        )
+    }
+
+    #[test]
+    fn passing_trouble_backs_off_until_the_attempts_are_used_up() {
+        let first = after(Class::Retry, Reason::ProviderDown, 1);
+        assert_eq!(
+            (first.state, first.delay),
+            (State::Retrying, Some(Duration::from_secs(1)))
+        );
+        let second = after(Class::Retry, Reason::ProviderDown, 2);
+        assert_eq!(second.delay, Some(Duration::from_secs(2)));
+        let last = after(Class::Retry, Reason::ProviderDown, 3);
+        assert_eq!((last.state, last.delay), (State::Failed, None));
+    }
+
+    #[test]
+    fn rate_limits_hold_whom_they_concern_and_use_up_nothing() {
+        let tutor = after(Class::RetryAfter, Reason::TutorRateLimit, 9);
+        assert_eq!((tutor.state, tutor.counts), (State::Retrying, false));
+        assert_eq!(tutor.hold, Some(Hold::Tutor));
+        let all = after(Class::RetryAfter, Reason::ProviderRateLimit, 9);
+        assert_eq!(all.hold, Some(Hold::Provider));
+    }
+
+    #[test]
+    fn an_asked_wait_is_respected() {
+        let mut failure = Failure::new(Class::RetryAfter, Reason::ProviderDown, "");
+        failure.retry_after = Some(Duration::from_secs(120));
+        let verdict = after_failure(&failure, 1, false, &POLICY, 0);
+        assert_eq!(verdict.delay, Some(Duration::from_secs(120)));
+    }
+
+    #[test]
+    fn a_tutors_matter_is_parked_and_a_dead_connection_is_marked() {
+        let revoked = after(Class::TutorMustAct, Reason::ConsentRevoked, 1);
+        assert_eq!((revoked.state, revoked.delay), (State::NeedsAction, None));
+        assert!(revoked.reconnect);
+        let no_meet = after(Class::TutorMustAct, Reason::NoMeetInCalendar, 1);
+        assert!(!no_meet.reconnect);
+    }
+
+    #[test]
+    fn an_operators_matter_uses_up_no_attempt() {
+        let verdict = after(Class::OperatorMustAct, Reason::OAuthClient, 99);
+        assert_eq!((verdict.state, verdict.counts), (State::Retrying, false));
+        assert_eq!(verdict.hold, Some(Hold::Provider));
+    }
+
+    #[test]
+    fn doubt_is_never_given_up_by_count_and_ends_only_with_an_answer() {
+        let lost = Failure::new(Class::InDoubt, Reason::AnswerLost, "").may_exist(true);
+        let verdict = after_failure(&lost, 99, false, &POLICY, MIDDLE);
+        assert_eq!((verdict.state, verdict.counts), (State::InDoubt, false));
+
+        let down = Failure::new(Class::Retry, Reason::ProviderDown, "").may_exist(true);
+        let verdict = after_failure(&down, 99, true, &POLICY, MIDDLE);
+        assert_eq!(verdict.state, State::InDoubt);
+
+        let absent = Failure::new(Class::Retry, Reason::AnswerLost, "");
+        let verdict = after_failure(&absent, 99, true, &POLICY, MIDDLE);
+        assert_eq!(
+            (verdict.state, verdict.delay),
+            (State::Retrying, Some(Duration::ZERO))
+        );
+    }
+
+    #[test]
+    fn every_class_ends_due_or_parked() {
+        for class in Class::ALL {
+            for reason in Reason::ALL {
+                for (attempts, doubt, may_exist) in [
+                    (1, false, false),
+                    (1, true, true),
+                    (3, false, true),
+                    (3, true, false),
+                ] {
+                    let failure = Failure::new(*class, *reason, "").may_exist(may_exist);
+                    let verdict = after_failure(&failure, attempts, doubt, &POLICY, MIDDLE);
+                    let due = matches!(verdict.state, State::Retrying | State::InDoubt);
+                    assert_eq!(due, verdict.delay.is_some(), "{failure:?} {verdict:?}");
+                    assert!(verdict.state != State::Creating && verdict.state != State::Ready);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! What a person is told: one sentence, and at most one thing to press.
+
+use serde::Serialize;
+
+use super::failure::Reason;
+use super::state::State;
+
+/// What to press.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Action {
+    /// `join`, `retry`, `connect`, `reconnect` or `contact_support`.
+    pub kind: &'static str,
+    /// Text of the button.
+    pub label: &'static str,
+    /// Function that the button calls, where there is one.
+    pub rpc: Option<&'static str>,
+}
+
+const JOIN: Action = Action {
+    kind: "join",
+    label: "Join the meeting",
+    rpc: None,
+};
+const RETRY: Action = Action {
+    kind: "retry",
+    label: "Try again now",
+    rpc: Some("meetlink_retry"),
+};
+const CONNECT: Action = Action {
+    kind: "connect",
+    label: "Connect an account",
+    rpc: Some("meetlink_connect"),
+};
+const RECONNECT: Action = Action {
+    kind: "reconnect",
+    label: "Connect again",
+    rpc: Some("meetlink_connect"),
+};
+const SUPPORT: Action = Action {
+    kind: "contact_support",
+    label: "Contact support",
+    rpc: None,
+};
+
+/// Why a job stands where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Situation<'a> {
+    /// State of the job.
+    pub state: State,
+    /// Cause of the last failure, when there was one.
+    pub reason: Option<Reason>,
+    /// The provider's name for people, or "the meeting service".
+    pub provider: &'a str,
+    /// Whether a job stands behind the state, or only the session that wants a link.
+    pub queued: bool,
+}
+
+/// The sentence and the action for a situation. The sentence holds no codes and nothing that a
+/// provider wrote.
+pub fn explain(situation: Situation<'_>) -> (String, Option<Action>) {
+    let Situation {
+        state,
+        reason,
+        provider,
+        queued,
+    } = situation;
+    match state {
+        State::Ready => ("The meeting link is ready.".to_owned(), Some(JOIN)),
+        State::Pending if !queued => (
+            "The meeting link has not been asked for yet.".to_owned(),
+            Some(RETRY),
+        ),
+        State::Pending | State::Creating => ("The meeting link is being created.".to_owned(), None),
+        State::InDoubt => (
+            format!("{provider} has not confirmed the meeting; we are checking whether it exists."),
+            None,
+        ),
+        State::NotNeeded => (
+            "This session does not need a meeting link.".to_owned(),
+            None,
+        ),
+        State::Retrying => (retrying(reason, provider), Some(RETRY)),
+        State::NeedsAction => needs_action(reason, provider),
+        State::Failed => failed(reason, provider),
+    }
+}
+
+fn retrying(reason: Option<Reason>, provider: &str) -> String {
+    match reason {
+        Some(Reason::TutorRateLimit) => format!(
+            "{provider} allows no more meetings for this account just now; the link will be \
+             created as soon as it does."
+        ),
+        Some(Reason::ProviderRateLimit) => {
+            format!("{provider} is busy; the link will be created in a moment.")
+        }
+        Some(Reason::ConferencePending) => {
+            format!("{provider} is still preparing the meeting; the link will follow.")
+        }
+        Some(Reason::OAuthClient | Reason::KeyMissing | Reason::Misconfigured) => {
+            "Creating meeting links is interrupted; the support team has to mend it, and your link \
+             will follow by itself."
+                .to_owned()
+        }
+        Some(Reason::WriteBack) => {
+            "The meeting exists; its link will appear in a moment.".to_owned()
+        }
+        Some(Reason::Interrupted) | None => "The meeting link is being created.".to_owned(),
+        Some(_) => format!("{provider} could not be reached; we will try again by ourselves."),
+    }
+}
+
+fn needs_action(reason: Option<Reason>, provider: &str) -> (String, Option<Action>) {
+    let (text, action) = match reason {
+        Some(Reason::NotConnected) | None => (
+            "Connect Google Meet or Zoom, and the meeting link is created by itself.".to_owned(),
+            CONNECT,
+        ),
+        Some(Reason::ScopeMissing) => (
+            format!("Connect {provider} again and allow it to create meetings."),
+            RECONNECT,
+        ),
+        Some(Reason::NoMeetInCalendar) => (
+            "This calendar cannot hold Google Meet meetings; connect another account.".to_owned(),
+            RECONNECT,
+        ),
+        Some(Reason::AccountNotFound | Reason::AccountRefused) => (
+            format!("{provider} does not let this account create meetings; connect another one."),
+            RECONNECT,
+        ),
+        Some(_) => (
+            format!("The connection to {provider} has ended; connect it again."),
+            RECONNECT,
+        ),
+    };
+    (text, Some(action))
+}
+
+fn failed(reason: Option<Reason>, provider: &str) -> (String, Option<Action>) {
+    match reason {
+        Some(Reason::RequestRefused | Reason::SessionUnfit) => (
+            format!("{provider} refuses to create this meeting; support can find out why."),
+            Some(SUPPORT),
+        ),
+        Some(Reason::Misconfigured | Reason::OAuthClient | Reason::KeyMissing) => (
+            "Creating meeting links is interrupted; the support team has to mend it.".to_owned(),
+            Some(SUPPORT),
+        ),
+        _ => (
+            format!("{provider} could not create the meeting after several tries."),
+            Some(RETRY),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn every_situation() -> impl Iterator<Item = (State, Option<Reason>)> {
+        let reasons = Reason::ALL.iter().copied().map(Some).chain([None]);
+        let states = State::ALL.iter().copied();
+        states.flat_map(move |s| reasons.clone().map(move |r| (s, r)))
+    }
+
+    #[test]
+    fn every_situation_has_one_plain_sentence() {
+        for (state, reason) in every_situation() {
+            let situation = Situation {
+                state,
+                reason,
+                provider: "Zoom",
+                queued: true,
+            };
+            let (text, _) = explain(situation);
+            assert!(text.ends_with('.') && text.len() < 130, "{text}");
+            assert!(!text.contains('_') && !text.contains("OAuth"), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_action_is_of_the_kind_that_the_state_allows() {
+        for (state, reason) in every_situation() {
+            let situation = Situation {
+                state,
+                reason,
+                provider: "Zoom",
+                queued: true,
+            };
+            let kind = explain(situation).1.map(|action| action.kind);
+            let allowed: &[Option<&str>] = match state {
+                State::Ready => &[Some("join")],
+                State::Retrying => &[Some("retry")],
+                State::NeedsAction => &[Some("connect"), Some("reconnect")],
+                State::Failed => &[Some("retry"), Some("contact_support")],
+                _ => &[None],
+            };
+            assert!(allowed.contains(&kind), "{state:?} {reason:?} {kind:?}");
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Postgres errors and Rust panics as values.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, UnwindSafe};
+
+use pgrx::PgSqlErrorCode;
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::prelude::*;
+
+/// An error that Postgres raised, or a fault of our own, caught.
+#[derive(Clone, Debug)]
+pub struct PgError {
+    /// SQLSTATE.
+    pub code: PgSqlErrorCode,
+    /// Primary message.
+    pub message: String,
+}
+
+impl PgError {
+    /// An error of our own.
+    pub fn new(code: PgSqlErrorCode, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+}
+
+impl fmt::Display for PgError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<pgrx::spi::Error> for PgError {
+    fn from(error: pgrx::spi::Error) -> Self {
+        Self::new(
+            PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
+            format!("SPI: {error}"),
+        )
+    }
+}
+
+/// Runs `f` and turns a raised error or a panic into a value.
+///
+/// The transaction (or subtransaction) that it happened in must be rolled back by the caller; see
+/// [`super::xact`]. FATAL is not caught: it ends the process, as it must.
+pub fn catch<T>(f: impl FnOnce() -> Result<T, PgError>) -> Result<T, PgError> {
+    fn run<T, F: FnOnce() -> Result<T, PgError> + UnwindSafe>(f: F) -> Result<T, PgError> {
+        PgTryBuilder::new(f)
+            .catch_others(|error| Err(describe(error)))
+            .catch_rust_panic(|error| Err(describe(error)))
+            .execute()
+    }
+    // Whatever `f` had half done lives in the transaction that is rolled back.
+    let f = AssertUnwindSafe(f);
+    #[allow(clippy::redundant_closure_call)]
+    run(move || {
+        let f = f;
+        (f.0)()
+    })
+}
+
+fn describe(error: CaughtError) -> PgError {
+    match error {
+        CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => PgError {
+            code: report.sql_error_code(),
+            message: report.message().to_owned(),
+        },
+        // The panic's own text may quote data; the server log has its place.
+        CaughtError::RustPanic { ereport, .. } => PgError {
+            code: PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
+            message: format!(
+                "internal error at {}:{}",
+                ereport.file(),
+                ereport.line_number()
+            ),
+        },
+    }
+}

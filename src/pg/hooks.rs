@@ -1,0 +1,37 @@
+//! Noticing `DROP EXTENSION meetlink` without asking the catalog again and again.
+
+use pgrx::pg_sys;
+
+use super::{extension, wake};
+
+static mut PREVIOUS: pg_sys::object_access_hook_type = None;
+
+/// Installs the hook. Called while preloading.
+pub fn install() {
+    // SAFETY: `_PG_init` runs in the postmaster, single-threaded, once.
+    unsafe {
+        PREVIOUS = pg_sys::object_access_hook;
+        pg_sys::object_access_hook = Some(on_access);
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn on_access(
+    access: pg_sys::ObjectAccessType::Type,
+    class: pg_sys::Oid,
+    object: pg_sys::Oid,
+    sub: i32,
+    argument: *mut std::ffi::c_void,
+) {
+    // SAFETY: the arguments are passed on as they came.
+    unsafe {
+        if let Some(previous) = PREVIOUS {
+            previous(access, class, object, sub, argument);
+        }
+    }
+    let dropped =
+        access == pg_sys::ObjectAccessType::OAT_DROP && class == pg_sys::ExtensionRelationId;
+    if dropped && object == extension::oid() {
+        wake::worker_at_commit();
+    }
+}

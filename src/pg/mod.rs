@@ -1,0 +1,20 @@
+//! The only room with `unsafe` and `pg_sys`: Postgres as the rest of the crate sees it.
+//!
+//! Each function here is safe to call from the process's main thread, and from there alone:
+//! Postgres is single-threaded, and pgrx panics when another thread calls it.
+#![allow(unsafe_code)]
+
+pub mod catalog;
+pub mod entry;
+pub mod error;
+pub mod extension;
+pub mod guc;
+pub mod hooks;
+pub mod identity;
+pub mod interrupts;
+pub mod process;
+pub mod shared;
+pub mod signals;
+pub mod trigger;
+pub mod wake;
+pub mod xact;

@@ -1,0 +1,215 @@
+//! Being a background worker: start, sleep, reload, report.
+
+use std::ffi::CString;
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime};
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::interrupts;
+
+// Postgres's own handlers as they are: pgrx's bindings wrap them in a guard that is not for signal
+// handlers (src/include/tcop/tcopprot.h, src/include/postmaster/interrupt.h).
+unsafe extern "C-unwind" {
+    fn die(signal: i32);
+    fn SignalHandlerForConfigReload(signal: i32);
+}
+
+/// Handle of a worker that this process started.
+pub struct Child(pgrx::bgworkers::DynamicBackgroundWorker);
+
+impl Child {
+    /// Whether the process has ended (or will never start).
+    pub fn is_gone(&self) -> bool {
+        use pgrx::bgworkers::BackgroundWorkerStatus::{PostmasterDied, Stopped};
+        matches!(self.0.pid(), Err(Stopped | PostmasterDied))
+    }
+}
+
+/// Registers the launcher, while the library is preloaded.
+pub fn register_launcher() {
+    BackgroundWorkerBuilder::new("meetlink launcher")
+        .set_type("meetlink launcher")
+        .set_library("meetlink")
+        .set_function("meetlink_launcher_main")
+        .enable_shmem_access(None)
+        .enable_spi_access()
+        .set_start_time(BgWorkerStartTime::RecoveryFinished)
+        .set_restart_time(Some(Duration::from_secs(1)))
+        .load();
+}
+
+/// Starts the worker of a database. It is never restarted by the postmaster: the launcher, told by
+/// a signal when it ends, knows better whether there is still something to work on.
+pub fn start_worker(database: pg_sys::Oid) -> Option<Child> {
+    BackgroundWorkerBuilder::new(&format!("meetlink worker {}", database.to_u32()))
+        .set_type("meetlink worker")
+        .set_library("meetlink")
+        .set_function("meetlink_worker_main")
+        .set_argument(Some(pg_sys::Datum::from(database)))
+        .enable_shmem_access(None)
+        .enable_spi_access()
+        .set_start_time(BgWorkerStartTime::RecoveryFinished)
+        .set_restart_time(None)
+        .set_notify_pid(my_pid())
+        .load_dynamic()
+        .ok()
+        .map(Child)
+}
+
+/// Installs the handlers of an ordinary backend and unblocks signals.
+///
+/// `die` only sets flags; the process leaves at the next [`interrupts::check`], outside whatever
+/// must not be torn.
+pub fn serve_signals() {
+    // SAFETY: called once at the start of a worker; the handlers are Postgres's own.
+    unsafe {
+        pg_sys::pqsignal(libc::SIGTERM, Some(die));
+        pg_sys::pqsignal(libc::SIGHUP, Some(SignalHandlerForConfigReload));
+        pg_sys::BackgroundWorkerUnblockSignals();
+    }
+}
+
+/// Connects to a database as the bootstrap superuser; to none, for shared catalogs only.
+pub fn connect(database: Option<pg_sys::Oid>) {
+    BackgroundWorker::connect_worker_to_spi_by_oid(database, None);
+}
+
+/// Takes up changed settings if a reload was asked for. Returns whether it was.
+pub fn reload_if_asked() -> bool {
+    // SAFETY: the flag is set by the signal handler installed above and read on the main thread.
+    unsafe {
+        if pg_sys::ConfigReloadPending == 0 {
+            return false;
+        }
+        pg_sys::ConfigReloadPending = 0;
+        pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
+    }
+    true
+}
+
+/// Sleeps until the latch is set, `socket` can be read, or the time is over; then serves
+/// interrupts. Without a time-out it wakes for nothing of its own.
+pub fn sleep(socket: Option<RawFd>, timeout: Option<Duration>) {
+    let mut events = pg_sys::WL_LATCH_SET | pg_sys::WL_EXIT_ON_PM_DEATH;
+    if socket.is_some() {
+        events |= pg_sys::WL_SOCKET_READABLE;
+    }
+    let milliseconds = match timeout {
+        Some(time) => {
+            events |= pg_sys::WL_TIMEOUT;
+            // Rounded up: waking a moment early would mean waking twice.
+            time.as_micros().div_ceil(1_000).min(86_400_000) as i64
+        }
+        None => -1,
+    };
+    // SAFETY: MyLatch is this process's own; the descriptor outlives the call.
+    unsafe {
+        pg_sys::WaitLatchOrSocket(
+            pg_sys::MyLatch,
+            events as i32,
+            socket.unwrap_or(pg_sys::PGINVALID_SOCKET),
+            milliseconds as std::ffi::c_long,
+            pg_sys::PG_WAIT_EXTENSION,
+        );
+        pg_sys::ResetLatch(pg_sys::MyLatch);
+    }
+    interrupts::check();
+}
+
+/// Shows the process as running or idle in `pg_stat_activity`.
+pub fn report_activity(running: bool) {
+    use pg_sys::BackendState::{STATE_IDLE, STATE_RUNNING};
+    let state = if running { STATE_RUNNING } else { STATE_IDLE };
+    // SAFETY: a null text means "none".
+    unsafe { pg_sys::pgstat_report_activity(state, std::ptr::null()) };
+}
+
+/// Hands table statistics over: a worker must do so itself, or autovacuum never sees its tables.
+pub fn report_statistics() {
+    // SAFETY: outside a transaction.
+    unsafe {
+        pg_sys::pgstat_report_stat(false);
+    }
+}
+
+/// Names the process in `pg_stat_activity`.
+pub fn report_name(name: &str) {
+    if let Ok(name) = CString::new(name) {
+        // SAFETY: the text is copied.
+        unsafe {
+            pg_sys::pgstat_report_appname(name.as_ptr());
+            pg_sys::set_config_option(
+                c"application_name".as_ptr(),
+                name.as_ptr(),
+                pg_sys::GucContext::PGC_USERSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+                pg_sys::GucAction::GUC_ACTION_SET,
+                true,
+                0,
+                false,
+            );
+        }
+    }
+}
+
+/// Sets a setting for the rest of the process.
+pub fn set(name: &std::ffi::CStr, value: &std::ffi::CStr) {
+    // SAFETY: both strings end with a zero byte and are copied.
+    unsafe {
+        pg_sys::SetConfigOption(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_SUSET,
+            pg_sys::GucSource::PGC_S_OVERRIDE,
+        );
+    }
+}
+
+/// Pid of this process.
+pub fn my_pid() -> i32 {
+    // SAFETY: a plain read on the main thread.
+    unsafe { pg_sys::MyProcPid }
+}
+
+/// Oid of this process's database.
+pub fn my_database() -> pg_sys::Oid {
+    // SAFETY: a plain read on the main thread.
+    unsafe { pg_sys::MyDatabaseId }
+}
+
+/// The cluster's system identifier, from pg_control: another cluster has another.
+pub fn system_identifier() -> u64 {
+    // SAFETY: a plain read of memory that is set at start-up.
+    unsafe { pg_sys::GetSystemIdentifier() }
+}
+
+/// Postgres's clock.
+pub fn now() -> pg_sys::TimestampTz {
+    // SAFETY: reads the system's clock.
+    unsafe { pg_sys::GetCurrentTimestamp() }
+}
+
+/// Ends the process with status 0. The launcher, not the postmaster, decides what follows.
+pub fn leave() -> ! {
+    // SAFETY: runs the exit callbacks; no transaction is open.
+    unsafe { pg_sys::proc_exit(0) }
+}
+
+/// Whether the library is being loaded by `shared_preload_libraries`.
+pub fn preloading() -> bool {
+    // SAFETY: plain reads in `_PG_init`.
+    unsafe { pg_sys::process_shared_preload_libraries_in_progress && !pg_sys::IsBinaryUpgrade }
+}
+
+/// A WARNING in the server log, with a hint.
+pub fn warn(message: &str, hint: &str) {
+    ereport!(
+        WARNING,
+        PgSqlErrorCode::ERRCODE_WARNING,
+        message.to_owned(),
+        hint.to_owned()
+    );
+}

@@ -1,0 +1,293 @@
+//! The trigger on the application's tables: a row into `meetlink.inbox`, in its transaction.
+//!
+//! This is the only code of ours that runs while a booking is made, so it does the least there is:
+//! no query, no key, no look at the queue, no lock that anybody waits for. It writes as the table
+//! access method does, without the executor, and so needs no privilege of the inserting role. What
+//! it cannot do it says in a WARNING; the booking goes on.
+
+use std::cell::Cell;
+use std::ffi::CStr;
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::{extension, wake};
+
+/// What the trigger's first argument says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Subject {
+    /// Second argument: the session's id; third and fourth: link and external id; then the
+    /// columns whose change counts.
+    Session,
+    /// Second argument: the tutor's id; then the columns whose change counts.
+    Tutor,
+}
+
+/// Columns of `meetlink.inbox`, in order: session_id, tutor_id, wish, queued_at.
+const INBOX_COLUMNS: usize = 4;
+/// `wish` of a row that a trigger wrote; see `store::inbox`.
+const WISH_CHANGED: i16 = 0;
+
+thread_local! {
+    static OWN_WRITES: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Makes this process's own writes to connections go unnoticed: the worker knows of them.
+pub fn ignore_own_connection_writes() {
+    OWN_WRITES.set(true);
+}
+
+// src/include/utils/datum.h, which pgrx has no binding for. Compares bytes and raises nothing.
+unsafe extern "C-unwind" {
+    fn datumIsEqual(a: pg_sys::Datum, b: pg_sys::Datum, by_value: bool, length: i32) -> bool;
+}
+
+#[doc(hidden)]
+#[unsafe(no_mangle)]
+pub extern "C" fn pg_finfo_meetlink_enqueue() -> *const pg_sys::Pg_finfo_record {
+    const RECORD: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
+    &RECORD
+}
+
+/// `meetlink.enqueue()`: AFTER INSERT (statement, with a transition table) or AFTER INSERT OR
+/// UPDATE (row).
+///
+/// # Safety
+/// Called by Postgres's function manager.
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub unsafe extern "C-unwind" fn meetlink_enqueue(
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> pg_sys::Datum {
+    // SAFETY: the context of a trigger call is a TriggerData, checked by its tag.
+    let data = unsafe {
+        let context = (*fcinfo).context;
+        if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {
+            error!("meetlink.enqueue() can only be called as a trigger");
+        }
+        &*context.cast::<pg_sys::TriggerData>()
+    };
+    // SAFETY: `data` is a whole TriggerData for the time of the call.
+    if let Err(trouble) = unsafe { enqueue(data) } {
+        ereport!(
+            WARNING,
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("meetlink did not queue this row: {trouble}"),
+            "The row itself is stored. Call meetlink_attach() again, then meetlink_create_missing()."
+        );
+    }
+    pg_sys::Datum::from(0usize)
+}
+
+unsafe fn enqueue(data: &pg_sys::TriggerData) -> Result<(), &'static str> {
+    // SAFETY: the trigger, its arguments and the relation live for the time of the call.
+    let (arguments, descriptor) = unsafe {
+        let trigger = &*data.tg_trigger;
+        let count = usize::try_from(trigger.tgnargs).unwrap_or(0);
+        let arguments: Vec<&CStr> = (0..count)
+            .map(|at| CStr::from_ptr(*trigger.tgargs.add(at)))
+            .collect();
+        (arguments, (*data.tg_relation).rd_att)
+    };
+    let (subject, columns) = match arguments.split_first() {
+        Some((kind, rest)) if *kind == c"session" => (Subject::Session, rest),
+        Some((kind, rest)) if *kind == c"tutor" => (Subject::Tutor, rest),
+        _ => return Err("its trigger was made by another version of meetlink"),
+    };
+    if subject == Subject::Tutor && OWN_WRITES.get() {
+        return Ok(());
+    }
+    let mut numbers = Vec::with_capacity(columns.len());
+    for name in columns {
+        // SAFETY: the descriptor is that of the open relation.
+        let number = unsafe { pg_sys::SPI_fnumber(descriptor, name.as_ptr()) };
+        if number <= 0 {
+            return Err("a mapped column was renamed or dropped");
+        }
+        numbers.push(number);
+    }
+    let (Some(&id), watched) = (numbers.first(), numbers.get(1..).unwrap_or(&[])) else {
+        return Err("its trigger was made by another version of meetlink");
+    };
+    // SAFETY: attribute numbers were just looked up.
+    if unsafe { pg_sys::SPI_gettypeid(descriptor, id) } != pg_sys::UUIDOID {
+        return Err("the mapped id is no longer of type uuid");
+    }
+
+    let event = data.tg_event;
+    let for_row = event & pg_sys::TRIGGER_EVENT_ROW != 0;
+    let is_update = event & pg_sys::TRIGGER_EVENT_OPMASK == pg_sys::TRIGGER_EVENT_UPDATE;
+    let mut inbox = Inbox::open(subject)?;
+    // SAFETY: tuples and transition table belong to the call; the descriptor is theirs.
+    unsafe {
+        if for_row {
+            let (new, old) = if is_update {
+                (data.tg_newtuple, Some(data.tg_trigtuple))
+            } else {
+                (data.tg_trigtuple, None)
+            };
+            let values = Row::Tuple(new, descriptor);
+            let relevant = wants(subject, &values, watched)
+                && old.is_none_or(|old| {
+                    changed(descriptor, &Row::Tuple(old, descriptor), &values, watched)
+                });
+            if relevant && let Some(id) = values.get(id) {
+                inbox.add(id);
+            }
+        } else if !data.tg_newtable.is_null() {
+            each_row(data.tg_newtable, descriptor, |row| {
+                if wants(subject, row, watched)
+                    && let Some(id) = row.get(id)
+                {
+                    inbox.add(id);
+                }
+            });
+        }
+    }
+    if inbox.close() > 0 {
+        wake::worker_at_commit();
+    }
+    Ok(())
+}
+
+/// A row, wherever it stands.
+enum Row {
+    Tuple(pg_sys::HeapTuple, pg_sys::TupleDesc),
+    Slot(*mut pg_sys::TupleTableSlot),
+}
+
+impl Row {
+    /// Value of an attribute, or `None` for NULL.
+    ///
+    /// # Safety
+    /// The tuple or slot must be valid and have the attribute.
+    unsafe fn get(&self, number: i32) -> Option<pg_sys::Datum> {
+        let mut is_null = false;
+        // SAFETY: by contract.
+        unsafe {
+            match *self {
+                Row::Tuple(tuple, descriptor) => {
+                    let value = pg_sys::SPI_getbinval(tuple, descriptor, number, &mut is_null);
+                    (!is_null).then_some(value)
+                }
+                Row::Slot(slot) => {
+                    if i32::from((*slot).tts_nvalid) < number {
+                        pg_sys::slot_getsomeattrs_int(slot, number);
+                    }
+                    let at = (number - 1) as usize;
+                    (!*(*slot).tts_isnull.add(at)).then(|| *(*slot).tts_values.add(at))
+                }
+            }
+        }
+    }
+}
+
+/// Whether the row can be of interest: a session that has its link is not.
+unsafe fn wants(subject: Subject, row: &Row, watched: &[i32]) -> bool {
+    // SAFETY: passed on.
+    subject == Subject::Tutor
+        || watched
+            .iter()
+            .take(2)
+            .any(|number| unsafe { row.get(*number).is_none() })
+}
+
+/// Whether a watched column differs. Toasted values are compared as they are stored: at worst the
+/// worker looks at a row once too often.
+unsafe fn changed(descriptor: pg_sys::TupleDesc, old: &Row, new: &Row, watched: &[i32]) -> bool {
+    watched.iter().any(|number| {
+        // SAFETY: attribute numbers are from 1 and belong to the descriptor.
+        unsafe {
+            let attribute = &*(*descriptor).attrs.as_ptr().add((*number - 1) as usize);
+            match (old.get(*number), new.get(*number)) {
+                (None, None) => false,
+                (Some(old), Some(new)) => {
+                    !datumIsEqual(old, new, attribute.attbyval, attribute.attlen.into())
+                }
+                _ => true,
+            }
+        }
+    })
+}
+
+/// Walks through a transition table with a read pointer of our own: other triggers share it.
+unsafe fn each_row(
+    table: *mut pg_sys::Tuplestorestate,
+    descriptor: pg_sys::TupleDesc,
+    mut f: impl FnMut(&Row),
+) {
+    // SAFETY: by contract; the slot is dropped below (or with its memory context on an error).
+    unsafe {
+        let pointer = pg_sys::tuplestore_alloc_read_pointer(table, pg_sys::EXEC_FLAG_REWIND as i32);
+        pg_sys::tuplestore_select_read_pointer(table, pointer);
+        pg_sys::tuplestore_rescan(table);
+        let slot =
+            pg_sys::MakeSingleTupleTableSlot(descriptor, &raw const pg_sys::TTSOpsMinimalTuple);
+        while pg_sys::tuplestore_gettupleslot(table, true, false, slot) {
+            f(&Row::Slot(slot));
+        }
+        pg_sys::ExecDropSingleTupleTableSlot(slot);
+    }
+}
+
+/// `meetlink.inbox`, open for appending.
+struct Inbox {
+    relation: pg_sys::Relation,
+    subject: Subject,
+    count: usize,
+}
+
+impl Inbox {
+    fn open(subject: Subject) -> Result<Self, &'static str> {
+        let oid = extension::relation(c"inbox").ok_or("table meetlink.inbox is missing")?;
+        let lock = pg_sys::RowExclusiveLock as pg_sys::LOCKMODE;
+        // SAFETY: closed in `close`; on an error the transaction's end closes it.
+        unsafe {
+            let relation = pg_sys::try_table_open(oid, lock);
+            if relation.is_null() {
+                return Err("table meetlink.inbox is missing");
+            }
+            if (*(*relation).rd_att).natts as usize != INBOX_COLUMNS {
+                pg_sys::table_close(relation, lock);
+                return Err("meetlink's library and its SQL objects are of different versions");
+            }
+            Ok(Self {
+                relation,
+                subject,
+                count: 0,
+            })
+        }
+    }
+
+    /// Appends a row. The table has no index, no trigger and no constraint that this would skip.
+    unsafe fn add(&mut self, id: pg_sys::Datum) {
+        let none = pg_sys::Datum::from(0usize);
+        let is_session = self.subject == Subject::Session;
+        // SAFETY: values and types are those of the table's definition in sql/install.
+        unsafe {
+            let mut values = [
+                if is_session { id } else { none },
+                if is_session { none } else { id },
+                pg_sys::Datum::from(WISH_CHANGED),
+                pg_sys::Datum::from(pg_sys::GetCurrentTransactionStartTimestamp()),
+            ];
+            let mut nulls = [!is_session, is_session, false, false];
+            let descriptor = (*self.relation).rd_att;
+            let tuple =
+                pg_sys::heap_form_tuple(descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
+            let command = pg_sys::GetCurrentCommandId(true);
+            pg_sys::heap_insert(self.relation, tuple, command, 0, std::ptr::null_mut());
+            pg_sys::heap_freetuple(tuple);
+        }
+        self.count += 1;
+    }
+
+    /// Closes the table, keeping the lock to the end of the transaction as any INSERT does.
+    fn close(self) -> usize {
+        // SAFETY: opened in `open`.
+        unsafe {
+            pg_sys::table_close(self.relation, pg_sys::NoLock as pg_sys::LOCKMODE);
+        }
+        self.count
+    }
+}

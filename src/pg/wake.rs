@@ -1,0 +1,71 @@
+//! Waking the worker when a transaction that queued something commits.
+//!
+//! A backend notes what it wants while the transaction runs; one callback, registered once a
+//! connection, acts on it after the commit is visible to others. A rolled-back transaction wakes
+//! nobody. (Registering a callback in each transaction would slow a long connection down: they are
+//! never forgotten.)
+
+use std::cell::Cell;
+
+use pgrx::pg_sys;
+
+use super::shared;
+
+thread_local! {
+    // One thread a process; a thread_local spares a `static mut`.
+    static REGISTERED: Cell<bool> = const { Cell::new(false) };
+    static WANTED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Wakes this database's worker when the current transaction commits.
+pub fn worker_at_commit() {
+    if shared::get().is_none() {
+        return;
+    }
+    WANTED.set(true);
+    if !REGISTERED.replace(true) {
+        // SAFETY: the callback is a plain function that outlives the backend.
+        unsafe { pg_sys::RegisterXactCallback(Some(at_end), std::ptr::null_mut()) };
+    }
+}
+
+/// Wakes this database's worker now, or asks the launcher for one.
+pub fn worker_now() {
+    // SAFETY: set when the backend connected to its database.
+    let database = unsafe { pg_sys::MyDatabaseId };
+    if let Some(shared) = shared::get() {
+        let heard = shared.slot(database).is_some_and(|slot| slot.ring());
+        if !heard {
+            shared.request_worker(database);
+        }
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn at_end(
+    event: pg_sys::XactEvent::Type,
+    _argument: *mut std::ffi::c_void,
+) {
+    use pg_sys::XactEvent::*;
+    match event {
+        XACT_EVENT_COMMIT => {
+            if WANTED.replace(false) {
+                worker_now();
+            }
+        }
+        XACT_EVENT_PREPARE => {
+            // COMMIT PREPARED may come from any backend, which knows nothing of us: the worker
+            // keeps an eye on prepared transactions while there are any.
+            if WANTED.replace(false) {
+                // SAFETY: as above.
+                let database = unsafe { pg_sys::MyDatabaseId };
+                if let Some(slot) = shared::get().and_then(|shared| shared.slot(database)) {
+                    slot.note_prepared();
+                }
+                worker_now();
+            }
+        }
+        XACT_EVENT_ABORT => WANTED.set(false),
+        _ => {}
+    }
+}

@@ -1,0 +1,124 @@
+//! Transactions and subtransactions that end as their closure's result says.
+//!
+//! pgrx's own `BackgroundWorker::transaction` commits when the closure returns `Err`, and an error
+//! raised in it ends the process.
+
+use pgrx::pg_sys;
+
+use super::error::{PgError, catch};
+
+/// Runs `f` in a transaction of its own: committed on `Ok`, rolled back on `Err`, on a raised error
+/// and on a panic. Only for a process without a transaction (a worker's main loop).
+pub fn transaction<T>(f: impl FnOnce() -> Result<T, PgError>) -> Result<T, PgError> {
+    let done = catch(|| {
+        // SAFETY: no transaction is open; the order is that of a worker in the Postgres sources
+        // (src/test/modules/worker_spi).
+        unsafe {
+            pg_sys::SetCurrentStatementStartTimestamp();
+            pg_sys::StartTransactionCommand();
+            pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+        }
+        let value = f()?;
+        // SAFETY: the snapshot pushed above is on top again.
+        unsafe {
+            pg_sys::PopActiveSnapshot();
+            pg_sys::CommitTransactionCommand();
+        }
+        Ok(value)
+    });
+    if done.is_err() {
+        // SAFETY: allowed in every state of a transaction, and without one.
+        unsafe { pg_sys::AbortCurrentTransaction() };
+    }
+    done
+}
+
+/// Takes a fresh snapshot for the statements of `f`, so that they see what has committed since.
+pub fn with_fresh_snapshot<T>(f: impl FnOnce() -> Result<T, PgError>) -> Result<T, PgError> {
+    // SAFETY: inside a transaction; popped below unless `f` raises, in which case the rollback
+    // drops it.
+    unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };
+    let value = f()?;
+    // SAFETY: as above.
+    unsafe { pg_sys::PopActiveSnapshot() };
+    Ok(value)
+}
+
+/// Runs `f` in a subtransaction: what it did is undone on `Err`, on a raised error and on a panic,
+/// and the surrounding transaction goes on.
+pub fn subtransaction<T>(f: impl FnOnce() -> Result<T, PgError>) -> Result<T, PgError> {
+    // SAFETY: inside a transaction. Memory context and resource owner are put back as PL/pgSQL's
+    // exception blocks do (src/pl/plpgsql/src/pl_exec.c, exec_stmt_block).
+    let (context, owner) = unsafe {
+        let saved = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
+        pg_sys::BeginInternalSubTransaction(std::ptr::null());
+        pg_sys::MemoryContextSwitchTo(saved.0);
+        saved
+    };
+    let done = catch(f);
+    // SAFETY: as above.
+    unsafe {
+        match done {
+            Ok(_) => pg_sys::ReleaseCurrentSubTransaction(),
+            Err(_) => pg_sys::RollbackAndReleaseCurrentSubTransaction(),
+        }
+        pg_sys::MemoryContextSwitchTo(context);
+        pg_sys::CurrentResourceOwner = owner;
+    }
+    done
+}
+
+/// Whether the current transaction keeps one snapshot for all its statements.
+pub fn has_one_snapshot() -> bool {
+    // SAFETY: a plain read on the main thread.
+    unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
+}
+
+/// Makes the current transaction's commit wait for the disk, whatever the session's setting.
+pub fn commit_durably() -> Result<(), PgError> {
+    set_local(c"synchronous_commit", c"on")
+}
+
+/// `SET LOCAL name = value`, with a superuser's right.
+pub fn set_local(name: &std::ffi::CStr, value: &std::ffi::CStr) -> Result<(), PgError> {
+    // SAFETY: inside a transaction; both strings end with a zero byte.
+    unsafe {
+        pg_sys::set_config_option(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_SUSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_LOCAL,
+            true,
+            0,
+            false,
+        );
+    }
+    Ok(())
+}
+
+/// Puts back, for the current GUC level, the `search_path` that sessions of this database start
+/// with: the application's triggers were written for it.
+pub fn use_application_search_path() -> Result<(), PgError> {
+    // SAFETY: inside a transaction; the default is what the configuration files and ALTER DATABASE
+    // left as reset value.
+    unsafe {
+        let reset = pg_sys::GetConfigOptionResetString(c"search_path".as_ptr());
+        let path = if reset.is_null() {
+            c"public"
+        } else {
+            std::ffi::CStr::from_ptr(reset)
+        };
+        pg_sys::set_config_option(
+            c"search_path".as_ptr(),
+            path.as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_SAVE,
+            true,
+            0,
+            false,
+        );
+    }
+    Ok(())
+}

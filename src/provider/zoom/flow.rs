@@ -1,0 +1,331 @@
+//! One attempt at a meeting.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::answers::{Resource, integer, is_gone, refusal};
+use super::found::{Found, Page};
+use super::{API, Account};
+use crate::domain::failure::{Class, Failure, Reason};
+use crate::domain::meeting::Meeting;
+use crate::provider::answers::{may_have_worked, wait};
+use crate::provider::http::{Broken, Reached, Request, Response};
+use crate::provider::{Event, Flow, Known, Step};
+
+/// Pages of a tutor's meetings that are gone through: 12 000 meetings.
+const PAGES: u32 = 40;
+/// Requests in one attempt.
+const REQUESTS: u32 = 200;
+/// Times that differ by less are the same: a PATCH costs one of the tutor's hundred changes a day.
+const CLOSE: chrono::Duration = chrono::Duration::minutes(1);
+
+/// How a meeting's id became known, which decides what its absence means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// From an earlier attempt.
+    Known,
+    /// From the list.
+    List,
+    /// From the create a moment ago.
+    Create,
+}
+
+#[derive(Debug)]
+enum State {
+    Start,
+    Reading(Source, i64),
+    Moving(Source, Meeting),
+    Listing,
+    Creating,
+    Removing(Meeting),
+    Over,
+}
+
+/// The flow.
+pub(super) struct EnsureMeeting {
+    account: Account,
+    state: State,
+    known: Option<i64>,
+    /// Since when a meeting may exist that was not seen.
+    since: Option<DateTime<Utc>>,
+    settle: Duration,
+    sent: u32,
+    pages: u32,
+    /// Meetings with the session's marker, without the one that is being kept.
+    found: Found,
+}
+
+impl EnsureMeeting {
+    pub(super) fn new(account: Account, known: Known) -> Self {
+        let id = known.external_id.map(serde_json::Value::String);
+        Self {
+            account,
+            state: State::Start,
+            // An id of another provider's is no meeting here.
+            known: id.as_ref().and_then(integer).filter(|id| *id > 0),
+            since: known.may_exist_since,
+            settle: known.settle,
+            sent: 0,
+            pages: 0,
+            found: Found::default(),
+        }
+    }
+
+    fn send(&mut self, state: State, request: Request) -> Step {
+        if self.sent >= REQUESTS {
+            return self.fail(API.endless());
+        }
+        self.sent += 1;
+        self.state = state;
+        Step::Send(request)
+    }
+
+    fn fail(&mut self, failure: Failure) -> Step {
+        self.state = State::Over;
+        Step::Failed(failure.may_exist(self.since.is_some()))
+    }
+
+    fn begin(&mut self, now: DateTime<Utc>) -> Step {
+        match self.known {
+            Some(id) => self.read(Source::Known, id),
+            None => self.find_or_create(now),
+        }
+    }
+
+    fn find_or_create(&mut self, now: DateTime<Utc>) -> Step {
+        if self.since.is_some() {
+            self.list(None, now)
+        } else {
+            self.create()
+        }
+    }
+
+    fn read(&mut self, from: Source, id: i64) -> Step {
+        let request = self.account.get(id);
+        self.send(State::Reading(from, id), request)
+    }
+
+    fn create(&mut self) -> Step {
+        let request = self.account.create();
+        self.send(State::Creating, request)
+    }
+
+    fn list(&mut self, page: Option<&str>, now: DateTime<Utc>) -> Step {
+        if self.pages >= PAGES {
+            // What was found so far is the session's; without it, nothing is proven.
+            if !self.found.is_empty() {
+                return self.choose(now);
+            }
+            let text = "The tutor has more Zoom meetings than can be searched for the one that may have been made; meetlink looks again later.";
+            return self.doubt(text, self.settle);
+        }
+        self.pages += 1;
+        let request = self.account.list(page);
+        self.send(State::Listing, request)
+    }
+
+    fn after_list(&mut self, answer: &Response, now: DateTime<Utc>) -> Step {
+        if !(200..300).contains(&answer.status) {
+            let mut failure = refusal(answer, now);
+            // A page token lives 15 minutes; one that is refused must not end a search for good.
+            if self.pages > 1 && failure.class == Class::Permanent {
+                failure.class = Class::Retry;
+            }
+            return self.fail(failure);
+        }
+        match self.found.add(answer, &self.account.wish.marker()) {
+            None => self.fail(API.unreadable(answer)),
+            Some(Page::Next(token)) => self.list(Some(&token), now),
+            Some(Page::Last) => self.choose(now),
+        }
+    }
+
+    /// Goes on with the first meeting of those found. It is read in full before the others are
+    /// removed: the list may show one that is gone, and its links may lack the passcode.
+    fn choose(&mut self, now: DateTime<Utc>) -> Step {
+        match self.found.take_first() {
+            Some(id) => self.read(Source::List, id),
+            None => self.none_found(now),
+        }
+    }
+
+    /// The list shows no meeting of this session: proof, once it had time to catch up.
+    ///
+    /// With the proof the attempt ends, and the next one creates: the time of its request is then
+    /// on record before the request is sent, so that a crash in between is not taken for old doubt.
+    fn none_found(&mut self, now: DateTime<Utc>) -> Step {
+        let Some(since) = self.since else {
+            return self.create();
+        };
+        let elapsed = (now - since).to_std().unwrap_or_default();
+        if elapsed >= self.settle {
+            self.since = None;
+            let text =
+                "Zoom's list shows that no meeting was made for this session; it is made anew.";
+            return self.fail(Failure::new(Class::Retry, Reason::AnswerLost, text));
+        }
+        let text = "Zoom does not show a meeting for this session yet, but one may have been made; meetlink looks again before it makes another.";
+        self.doubt(text, self.settle - elapsed)
+    }
+
+    fn after_read(&mut self, from: Source, id: i64, answer: &Response, now: DateTime<Utc>) -> Step {
+        if is_gone(answer) {
+            return self.gone(from, now);
+        }
+        if !(200..300).contains(&answer.status) {
+            return self.fail(refusal(answer, now));
+        }
+        let read = Resource::read(answer).filter(|meeting| meeting.id == Some(id));
+        let Some((resource, join_url)) = read.and_then(|r| r.join_url.clone().map(|url| (r, url)))
+        else {
+            return self.fail(API.unreadable(answer));
+        };
+        let meeting = Meeting {
+            external_id: id.to_string(),
+            join_url,
+        };
+        if self.is_elsewhen(&resource, now) {
+            let request = self.account.reschedule(id);
+            return self.send(State::Moving(from, meeting), request);
+        }
+        self.finish(meeting)
+    }
+
+    fn gone(&mut self, from: Source, now: DateTime<Utc>) -> Step {
+        match from {
+            Source::Known => self.find_or_create(now),
+            Source::List => self.choose(now),
+            Source::Create => self.lost(None, None, now),
+        }
+    }
+
+    fn is_elsewhen(&self, meeting: &Resource, now: DateTime<Utc>) -> bool {
+        let wanted = self.account.start();
+        // Zoom takes no start in the past ("Update a meeting").
+        let start = wanted > now && meeting.start.is_some_and(|at| (at - wanted).abs() >= CLOSE);
+        let duration = meeting
+            .duration
+            .is_some_and(|minutes| minutes != self.account.duration());
+        meeting.scheduled && (start || duration)
+    }
+
+    fn after_move(
+        &mut self,
+        from: Source,
+        meeting: Meeting,
+        answer: &Response,
+        now: DateTime<Utc>,
+    ) -> Step {
+        if (200..300).contains(&answer.status) {
+            return self.finish(meeting);
+        }
+        if is_gone(answer) {
+            return self.gone(from, now);
+        }
+        let failure = refusal(answer, now);
+        // The link works at any time: a change that is refused for good, or until tomorrow, must
+        // not cost it.
+        let settled = matches!(failure.class, Class::Permanent | Class::TutorMustAct)
+            || failure.reason == Reason::TutorRateLimit;
+        if settled {
+            self.finish(meeting)
+        } else {
+            self.fail(failure)
+        }
+    }
+
+    /// The meeting stands; what is left over from earlier attempts goes.
+    fn finish(&mut self, meeting: Meeting) -> Step {
+        match self.found.take_any() {
+            None => {
+                self.state = State::Over;
+                Step::Done(meeting)
+            }
+            Some(id) => {
+                let request = self.account.delete(id);
+                self.send(State::Removing(meeting), request)
+            }
+        }
+    }
+
+    fn after_remove(&mut self, meeting: Meeting, answer: &Response, now: DateTime<Utc>) -> Step {
+        if (200..300).contains(&answer.status) || is_gone(answer) {
+            return self.finish(meeting);
+        }
+        let mut failure = refusal(answer, now);
+        if failure.class == Class::Permanent {
+            failure.class = Class::Retry;
+        }
+        self.fail(failure)
+    }
+
+    fn after_create(&mut self, answer: &Response, now: DateTime<Utc>) -> Step {
+        if !may_have_worked(answer.status) {
+            return self.fail(refusal(answer, now));
+        }
+        let made = Resource::read(answer).filter(|_| (200..300).contains(&answer.status));
+        match made.map(|meeting| (meeting.id, meeting.join_url)) {
+            Some((Some(id), Some(join_url))) => self.finish(Meeting {
+                external_id: id.to_string(),
+                join_url,
+            }),
+            Some((Some(id), None)) => {
+                self.since = Some(now);
+                self.read(Source::Create, id)
+            }
+            _ => self.lost(Some(answer.status), wait(answer, now), now),
+        }
+    }
+
+    fn after_broken_create(&mut self, broken: Broken, now: DateTime<Utc>) -> Step {
+        match broken.reached {
+            Reached::No => self.fail(API.broken(broken)),
+            Reached::Maybe => self.lost(None, None, now),
+        }
+    }
+
+    /// The create may have made a meeting of which nothing usable was seen.
+    fn lost(&mut self, status: Option<u16>, asked: Option<Duration>, now: DateTime<Utc>) -> Step {
+        self.since = Some(now);
+        let text = "Zoom may have made the meeting, but its answer was lost; meetlink looks for it before it makes another.";
+        let wait = self.settle.max(asked.unwrap_or_default());
+        let step = self.doubt(text, wait);
+        match (step, status) {
+            (Step::Failed(failure), Some(status)) => Step::Failed(failure.status(status)),
+            (step, _) => step,
+        }
+    }
+
+    fn doubt(&mut self, text: &str, wait: Duration) -> Step {
+        self.fail(Failure::new(Class::InDoubt, Reason::AnswerLost, text).after(Some(wait)))
+    }
+}
+
+impl Flow for EnsureMeeting {
+    fn next(&mut self, event: Event, now: DateTime<Utc>) -> Step {
+        let state = std::mem::replace(&mut self.state, State::Over);
+        match (state, event) {
+            (State::Start, Event::Go) => self.begin(now),
+            (State::Reading(from, id), Event::Answer(answer)) => {
+                self.after_read(from, id, &answer, now)
+            }
+            (State::Moving(from, meeting), Event::Answer(answer)) => {
+                self.after_move(from, meeting, &answer, now)
+            }
+            (State::Listing, Event::Answer(answer)) => self.after_list(&answer, now),
+            (State::Creating, Event::Answer(answer)) => self.after_create(&answer, now),
+            (State::Removing(meeting), Event::Answer(answer)) => {
+                self.after_remove(meeting, &answer, now)
+            }
+            (State::Creating, Event::Broken(broken)) => self.after_broken_create(broken, now),
+            // The create is under way and its outcome will not be seen.
+            (State::Creating, Event::Go) => self.lost(None, None, now),
+            (
+                State::Reading(..) | State::Moving(..) | State::Listing | State::Removing(_),
+                Event::Broken(broken),
+            ) => self.fail(API.broken(broken)),
+            (State::Start | State::Over, _) | (_, Event::Go) => self.fail(API.interrupted()),
+        }
+    }
+}

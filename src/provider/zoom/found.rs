@@ -1,0 +1,73 @@
+//! Finding the session's meetings in the list of all.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use super::answers::{integer, time};
+use crate::provider::http::Response;
+
+/// Longest page token that is sent back.
+const LONGEST_TOKEN: usize = 1_000;
+
+/// Meetings with the session's marker; the first made is the one to keep, so that every attempt
+/// that sees them all chooses the same.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// When it was made, and its id.
+    meetings: Vec<(DateTime<Utc>, i64)>,
+}
+
+/// What a page of the list leads to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Page {
+    /// There are more.
+    Next(String),
+    /// It was the last.
+    Last,
+}
+
+impl Found {
+    /// Takes the session's meetings from a page. `None` when it cannot be read as a whole: what
+    /// cannot be read does not prove that nothing is there.
+    pub(super) fn add(&mut self, answer: &Response, marker: &str) -> Option<Page> {
+        let body = answer.json()?;
+        for entry in body.get("meetings")?.as_array()? {
+            let agenda = entry.get("agenda").and_then(Value::as_str);
+            if !agenda.is_some_and(|text| text.contains(marker)) {
+                continue;
+            }
+            let id = integer(entry.get("id")?).filter(|id| *id > 0)?;
+            // Pages may overlap when the list changes: twice the same is no surplus.
+            if self.meetings.iter().any(|(_, known)| *known == id) {
+                continue;
+            }
+            let made = entry.get("created_at").and_then(Value::as_str);
+            let made = made.and_then(time).unwrap_or(DateTime::<Utc>::MAX_UTC);
+            self.meetings.push((made, id));
+        }
+        match body.get("next_page_token") {
+            None | Some(Value::Null) => Some(Page::Last),
+            Some(Value::String(token)) if token.is_empty() => Some(Page::Last),
+            Some(Value::String(token)) if token.len() <= LONGEST_TOKEN => {
+                Some(Page::Next(token.clone()))
+            }
+            Some(_) => None,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.meetings.is_empty()
+    }
+
+    /// Takes out the meeting to keep.
+    pub(super) fn take_first(&mut self) -> Option<i64> {
+        let first = self.meetings.iter().min().copied()?;
+        self.meetings.retain(|meeting| *meeting != first);
+        Some(first.1)
+    }
+
+    /// Takes out any, for removal.
+    pub(super) fn take_any(&mut self) -> Option<i64> {
+        self.meetings.pop().map(|(_, id)| id)
+    }
+}

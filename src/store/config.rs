@@ -1,0 +1,265 @@
+//! meetlink's own configuration: the mapping, the pause, the OAuth clients, the holds.
+
+use pgrx::JsonB;
+use pgrx::pg_sys;
+
+use super::sql::{self, get, maybe};
+use crate::domain::mapping::Mapping;
+use crate::pg::error::PgError;
+use crate::pg::process;
+
+/// The row of `meetlink.config`, with the names that its tables have now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Checked columns.
+    pub mapping: Mapping,
+    /// `options` of `meetlink_attach`.
+    pub options: serde_json::Value,
+    /// Sessions table: oid and quoted name, `None` when it was dropped.
+    pub sessions: Option<(pg_sys::Oid, String)>,
+    /// Connections table.
+    pub connections: Option<(pg_sys::Oid, String)>,
+    /// Profiles table.
+    pub profiles: Option<(pg_sys::Oid, String)>,
+    /// Whether this is the database where meetlink was attached, and not a copy of it.
+    pub at_home: bool,
+}
+
+/// Where a configuration is at home.
+pub fn home() -> (String, pg_sys::Oid) {
+    (
+        process::system_identifier().to_string(),
+        process::my_database(),
+    )
+}
+
+/// Reads the configuration; `None` when meetlink is not attached.
+pub fn read() -> Result<Option<Config>, PgError> {
+    let (system, database) = home();
+    sql::query_one(
+        "SELECT c.columns, c.options, \
+                c.home_system = $1 AND c.home_database = $2, \
+                c.sessions::oid, pg_catalog.format('%I.%I', sn.nspname, st.relname), \
+                c.connections::oid, pg_catalog.format('%I.%I', cn.nspname, ct.relname), \
+                c.profiles::oid, pg_catalog.format('%I.%I', pn.nspname, pt.relname), \
+                st.oid IS NOT NULL, ct.oid IS NOT NULL, pt.oid IS NOT NULL \
+           FROM meetlink.config c \
+           LEFT JOIN (pg_catalog.pg_class st JOIN pg_catalog.pg_namespace sn \
+                      ON sn.oid = st.relnamespace) ON st.oid = c.sessions \
+           LEFT JOIN (pg_catalog.pg_class ct JOIN pg_catalog.pg_namespace cn \
+                      ON cn.oid = ct.relnamespace) ON ct.oid = c.connections \
+           LEFT JOIN (pg_catalog.pg_class pt JOIN pg_catalog.pg_namespace pn \
+                      ON pn.oid = pt.relnamespace) ON pt.oid = c.profiles",
+        &[system.as_str().into(), database.into()],
+        |row| {
+            let table = |oid: usize, name: usize, there: usize| -> Result<_, PgError> {
+                if get::<bool>(row, there)? {
+                    Ok(Some((
+                        get::<pg_sys::Oid>(row, oid)?,
+                        get::<String>(row, name)?,
+                    )))
+                } else {
+                    Ok(None)
+                }
+            };
+            Ok(Config {
+                mapping: Mapping::from_json(&get::<JsonB>(row, 1)?.0),
+                options: get::<JsonB>(row, 2)?.0,
+                at_home: get(row, 3)?,
+                sessions: table(4, 5, 10)?,
+                connections: table(6, 7, 11)?,
+                profiles: table(8, 9, 12)?,
+            })
+        },
+    )
+}
+
+/// Whether `meetlink_pause()` holds.
+pub fn is_paused() -> Result<bool, PgError> {
+    let found = sql::query_one("SELECT true FROM meetlink.pause", &[], |_| Ok(()))?;
+    Ok(found.is_some())
+}
+
+/// Stores the pause, or takes it back. Returns whether that changed anything.
+pub fn set_paused(paused: bool) -> Result<bool, PgError> {
+    let text = if paused {
+        "INSERT INTO meetlink.pause DEFAULT VALUES ON CONFLICT DO NOTHING"
+    } else {
+        "DELETE FROM meetlink.pause"
+    };
+    Ok(sql::execute(text, &[])? > 0)
+}
+
+/// Makes this database the configuration's home. Returns whether it was another.
+pub fn come_home() -> Result<bool, PgError> {
+    let (system, database) = home();
+    let moved = sql::execute(
+        "UPDATE meetlink.config SET home_system = $1, home_database = $2 \
+          WHERE home_system <> $1 OR home_database <> $2",
+        &[system.as_str().into(), database.into()],
+    )?;
+    Ok(moved > 0)
+}
+
+/// Stores the mapping.
+pub fn write(
+    tables: [pg_sys::Oid; 3],
+    mapping: &Mapping,
+    options: serde_json::Value,
+) -> Result<(), PgError> {
+    let (system, database) = home();
+    let [sessions, connections, profiles] = tables;
+    sql::execute(
+        "INSERT INTO meetlink.config AS c (sessions, connections, profiles, columns, options, \
+                                           home_system, home_database) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7) \
+         ON CONFLICT (singleton) DO UPDATE \
+            SET sessions = EXCLUDED.sessions, connections = EXCLUDED.connections, \
+                profiles = EXCLUDED.profiles, columns = EXCLUDED.columns, \
+                options = EXCLUDED.options, attached_at = pg_catalog.now()",
+        &[
+            sessions.into(),
+            connections.into(),
+            profiles.into(),
+            JsonB(mapping.to_json()).into(),
+            JsonB(options).into(),
+            system.as_str().into(),
+            database.into(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Forgets the mapping.
+pub fn forget() -> Result<(), PgError> {
+    sql::execute("DELETE FROM meetlink.config", &[])?;
+    Ok(())
+}
+
+/// The operator's OAuth client as it is stored: id and sealed secret.
+pub fn oauth_client(provider: &str) -> Result<Option<(String, String)>, PgError> {
+    sql::query_one(
+        "SELECT client_id, client_secret_encrypted FROM meetlink.providers WHERE provider = $1",
+        &[provider.into()],
+        |row| Ok((get(row, 1)?, get(row, 2)?)),
+    )
+}
+
+/// Stores the operator's OAuth client.
+pub fn set_oauth_client(
+    provider: &str,
+    id: &str,
+    sealed_secret: &str,
+    options: serde_json::Value,
+) -> Result<(), PgError> {
+    sql::execute(
+        "INSERT INTO meetlink.providers (provider, client_id, client_secret_encrypted, options) \
+         VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (provider) DO UPDATE \
+            SET client_id = EXCLUDED.client_id, \
+                client_secret_encrypted = EXCLUDED.client_secret_encrypted, \
+                options = EXCLUDED.options, configured_at = pg_catalog.now()",
+        &[
+            provider.into(),
+            id.into(),
+            sealed_secret.into(),
+            JsonB(options).into(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// A provider, or a tutor at one, that must not be called for a while.
+pub struct Held {
+    /// Provider.
+    pub provider: String,
+    /// Tutor, or all of them.
+    pub tutor: Option<uuid::Uuid>,
+    /// Milliseconds still to wait.
+    pub wait_ms: i64,
+    /// The cause, as stored with jobs.
+    pub reason: String,
+}
+
+/// The holds in force.
+pub fn holds() -> Result<Vec<Held>, PgError> {
+    sql::query(
+        "SELECT provider, tutor_id, \
+                pg_catalog.ceil(1000 * extract(epoch FROM until - pg_catalog.now()))::bigint, \
+                reason \
+           FROM meetlink.holds WHERE until > pg_catalog.now()",
+        &[],
+        |row| {
+            Ok(Held {
+                provider: get(row, 1)?,
+                tutor: sql::maybe_uuid(row, 2)?,
+                wait_ms: get(row, 3)?,
+                reason: get(row, 4)?,
+            })
+        },
+    )
+}
+
+/// Holds a provider, or a tutor at one; a longer hold stays.
+pub fn hold(
+    provider: &str,
+    tutor: Option<uuid::Uuid>,
+    wait_ms: i64,
+    reason: &str,
+) -> Result<(), PgError> {
+    sql::execute(
+        "INSERT INTO meetlink.holds AS h (provider, tutor_id, until, reason) \
+         VALUES ($1, $2, pg_catalog.now() + $3 * interval '1 ms', $4) \
+         ON CONFLICT (provider, tutor_id) DO UPDATE \
+            SET until = greatest(h.until, EXCLUDED.until), reason = EXCLUDED.reason",
+        &[
+            provider.into(),
+            tutor.map(sql::from_uuid).into(),
+            wait_ms.into(),
+            reason.into(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Lets go of the holds that the operator's action may have made needless, or that are over, and
+/// makes the jobs that waited for them due. `provider` limits it.
+pub fn release_operator_holds(provider: Option<&str>) -> Result<(), PgError> {
+    let reasons = "('oauth_client', 'key_missing', 'misconfigured')";
+    sql::execute(
+        &format!(
+            "DELETE FROM meetlink.holds \
+              WHERE until < pg_catalog.now() \
+                 OR reason IN {reasons} AND ($1::text IS NULL OR provider = $1)"
+        ),
+        &[provider.into()],
+    )?;
+    sql::execute(
+        &format!(
+            "UPDATE meetlink.jobs SET due_at = pg_catalog.now() \
+              WHERE state = 'retrying' AND reason IN {reasons} \
+                AND ($1::text IS NULL OR provider = $1)"
+        ),
+        &[provider.into()],
+    )?;
+    Ok(())
+}
+
+/// Lets go of one tutor's holds: a new connection has limits of its own.
+pub fn release_tutor_holds(provider: &str, tutor: uuid::Uuid) -> Result<(), PgError> {
+    sql::execute(
+        "DELETE FROM meetlink.holds WHERE provider = $1 AND tutor_id = $2",
+        &[provider.into(), sql::from_uuid(tutor).into()],
+    )?;
+    Ok(())
+}
+
+/// Version of the SQL objects in this database.
+pub fn installed_version() -> Result<Option<String>, PgError> {
+    sql::query_one(
+        "SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'meetlink'",
+        &[],
+        |row| maybe(row, 1),
+    )
+    .map(Option::flatten)
+}

@@ -1,0 +1,483 @@
+//! Statements over the application's tables.
+//!
+//! Their text is built once for a configuration, from names that Postgres quotes; everything else
+//! in it is fixed. Reads run as whoever calls; [`super::app`] says who that is.
+
+use pgrx::spi::{quote_identifier, quote_literal};
+
+use super::config::Config;
+use crate::domain::mapping::Table;
+
+/// Status values in which a session still wants its link, unless `options` name others.
+pub const OPEN_STATUSES: [&str; 2] = ["SCHEDULED", "JOIN_OPEN"];
+
+/// The application's tables, all there, as pieces of SQL.
+#[derive(Clone, Debug)]
+pub struct Mapped {
+    config: Config,
+    sessions: String,
+    connections: String,
+    profiles: String,
+}
+
+/// A table of the mapping that is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone(pub Table);
+
+impl Mapped {
+    /// Takes a configuration whose tables are all there.
+    pub fn new(config: Config) -> Result<Self, Gone> {
+        let name = |table, entry: &Option<(_, String)>| match entry {
+            Some((_, name)) => Ok(name.clone()),
+            None => Err(Gone(table)),
+        };
+        Ok(Self {
+            sessions: name(Table::Sessions, &config.sessions)?,
+            connections: name(Table::Connections, &config.connections)?,
+            profiles: name(Table::Profiles, &config.profiles)?,
+            config,
+        })
+    }
+
+    /// The configuration behind it.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// A column under an alias, if the application has it.
+    fn column(&self, alias: &str, table: Table, role: &str) -> Option<String> {
+        let name = self.config.mapping.column(table, role)?;
+        Some(format!("{alias}.{}", quote_identifier(name)))
+    }
+
+    /// A column under an alias, or a NULL of the type it would have.
+    fn or_null(&self, alias: &str, table: Table, role: &str, null: &str) -> String {
+        self.column(alias, table, role)
+            .unwrap_or_else(|| format!("NULL::{null}"))
+    }
+
+    /// A column that every mapping has; NULL if it does not after all.
+    fn s(&self, role: &str) -> String {
+        self.or_null("s", Table::Sessions, role, "text")
+    }
+
+    fn c(&self, role: &str) -> String {
+        self.or_null("c", Table::Connections, role, "text")
+    }
+
+    /// When a session ends: its end, or start and length, or an hour after its start.
+    fn end(&self) -> String {
+        let start = self.s("scheduled_start_at");
+        let end = self.or_null("s", Table::Sessions, "scheduled_end_at", "timestamptz");
+        let minutes = self.or_null("s", Table::Sessions, "duration_minutes", "integer");
+        format!(
+            "COALESCE({end}, {start} + {minutes}::integer * interval '1 minute', \
+             {start} + interval '1 hour')"
+        )
+    }
+
+    /// Whether a session wants a link.
+    fn wants(&self) -> String {
+        format!(
+            "({missing} AND {open} AND COALESCE({end} > pg_catalog.now(), true))",
+            missing = self.lacks_link(),
+            open = self.is_open(),
+            end = self.end()
+        )
+    }
+
+    fn lacks_link(&self) -> String {
+        format!(
+            "({} IS NULL OR {} IS NULL)",
+            self.s("join_url"),
+            self.s("meeting_external_id")
+        )
+    }
+
+    fn is_open(&self) -> String {
+        let named = self.config.options["open_statuses"].as_array();
+        let values: Vec<String> = match named {
+            Some(list) => list
+                .iter()
+                .filter_map(|v| v.as_str())
+                .map(quote_literal)
+                .collect(),
+            None => OPEN_STATUSES.iter().map(quote_literal).collect(),
+        };
+        format!(
+            "COALESCE({}::text = ANY (ARRAY[{}]::text[]), false)",
+            self.s("status"),
+            values.join(", ")
+        )
+    }
+
+    /// Turns inbox rows into jobs. `$1`: rows at most. Gives the number of rows taken.
+    pub fn drain(&self) -> String {
+        let wants = self.wants();
+        let state = "CASE WHEN x.wants THEN 'pending' WHEN x.lacks THEN 'not_needed' \
+                     ELSE 'ready' END";
+        format!(
+            "WITH taken AS MATERIALIZED ( \
+               DELETE FROM meetlink.inbox \
+                WHERE ctid = ANY (ARRAY(SELECT ctid FROM meetlink.inbox LIMIT $1)) \
+                RETURNING session_id, tutor_id, wish, queued_at), \
+             named AS ( \
+               SELECT session_id, wish, queued_at FROM taken WHERE session_id IS NOT NULL \
+               UNION ALL \
+               SELECT j.session_id, 3::smallint, j.queued_at \
+                 FROM (SELECT DISTINCT tutor_id FROM taken) t \
+                 JOIN meetlink.jobs j ON j.tutor_id = t.tutor_id \
+                WHERE j.state = 'needs_action'), \
+             wanted AS ( \
+               SELECT session_id, pg_catalog.max(wish) AS wish, pg_catalog.min(queued_at) AS at \
+                 FROM named GROUP BY session_id), \
+             x AS ( \
+               SELECT w.*, {wants} AS wants, {lacks} AS lacks, {tutor} AS tutor_id, \
+                      {start} AS starts_at \
+                 FROM wanted w JOIN {sessions} s ON {id} = w.session_id), \
+             put AS ( \
+               INSERT INTO meetlink.jobs AS j \
+                      (session_id, state, tutor_id, starts_at, queued_at, due_at) \
+               SELECT x.session_id, {state}, x.tutor_id, x.starts_at, x.at, \
+                      CASE WHEN x.wants THEN pg_catalog.now() END \
+                 FROM x LEFT JOIN meetlink.jobs o ON o.session_id = x.session_id \
+                WHERE x.wants OR o.session_id IS NOT NULL \
+               ON CONFLICT (session_id) DO UPDATE SET \
+                 state = CASE WHEN j.state = 'creating' THEN j.state \
+                              WHEN EXCLUDED.state <> 'pending' THEN EXCLUDED.state \
+                              WHEN j.state = 'in_doubt' THEN j.state \
+                              ELSE 'pending' END, \
+                 due_at = CASE WHEN j.state = 'creating' OR EXCLUDED.state <> 'pending' THEN NULL \
+                               ELSE EXCLUDED.due_at END, \
+                 attempts = CASE WHEN j.state = 'creating' THEN j.attempts ELSE 0 END, \
+                 reason = CASE WHEN j.state IN ('creating', 'in_doubt') THEN j.reason END, \
+                 last_error = CASE WHEN j.state IN ('creating', 'in_doubt') THEN j.last_error END, \
+                 tutor_id = EXCLUDED.tutor_id, starts_at = EXCLUDED.starts_at, \
+                 queued_at = CASE WHEN j.state IN ('ready', 'not_needed') THEN EXCLUDED.queued_at \
+                                  ELSE j.queued_at END, \
+                 changed_at = pg_catalog.now() \
+               RETURNING session_id, state) \
+             SELECT (SELECT pg_catalog.count(*) FROM taken), session_id, state FROM put \
+             UNION ALL SELECT pg_catalog.count(*), NULL, NULL FROM taken",
+            lacks = self.lacks_link(),
+            tutor = self.s("tutor_id"),
+            start = self.s("scheduled_start_at"),
+            sessions = self.sessions,
+            id = self.s("id"),
+        )
+    }
+
+    /// What the worker must know of sessions. `$1`: their ids.
+    pub fn load_sessions(&self) -> String {
+        let name = |alias| self.or_null(alias, Table::Profiles, "full_name", "text");
+        let profile = |alias| self.or_null(alias, Table::Profiles, "id", "uuid");
+        format!(
+            "SELECT {id}, {tutor}, {provider}::text, {micros_start}, {micros_end}, \
+                    {wants}, {lacks}, t.name, st.name, {url}::text \
+               FROM {sessions} s \
+               LEFT JOIN LATERAL (SELECT {tname}::text AS name FROM {profiles} t \
+                                   WHERE {tid} = {tutor} LIMIT 1) t ON true \
+               LEFT JOIN LATERAL (SELECT {sname}::text AS name FROM {profiles} st \
+                                   WHERE {sid} = {student} LIMIT 1) st ON true \
+              WHERE {id} = ANY ($1)",
+            id = self.s("id"),
+            tutor = self.s("tutor_id"),
+            student = self.or_null("s", Table::Sessions, "student_id", "uuid"),
+            provider = self.s("provider"),
+            url = self.s("join_url"),
+            micros_start = micros(&self.s("scheduled_start_at")),
+            micros_end = micros(&self.end()),
+            wants = self.wants(),
+            lacks = self.lacks_link(),
+            sessions = self.sessions,
+            profiles = self.profiles,
+            tname = name("t"),
+            sname = name("st"),
+            tid = profile("t"),
+            sid = profile("st"),
+        )
+    }
+
+    /// Connections of tutors. `$1`: their ids.
+    pub fn load_connections(&self) -> String {
+        format!(
+            "SELECT {tutor}, {provider}::text, {status}::text, COALESCE({active}, true), \
+                    {access}::text, {refresh}::text, {expires} \
+               FROM {connections} c WHERE {tutor} = ANY ($1)",
+            tutor = self.c("tutor_id"),
+            provider = self.c("provider"),
+            status = self.c("connection_status"),
+            active = self.or_null("c", Table::Connections, "is_active", "boolean"),
+            access = self.c("access_token_encrypted"),
+            refresh = self.c("refresh_token_encrypted"),
+            expires = micros(&self.c("token_expires_at")),
+            connections = self.connections,
+        )
+    }
+
+    /// Writes a link. `$1` session, `$2` link, `$3` external id, `$4` provider.
+    ///
+    /// A link that somebody else wrote meanwhile is left alone.
+    pub fn write_link(&self) -> String {
+        let mut set = vec![
+            self.assign("join_url", "$2"),
+            self.assign("meeting_external_id", "$3"),
+            self.assign("provider", "$4"),
+        ];
+        if self
+            .config
+            .mapping
+            .column(Table::Sessions, "meeting_created_at")
+            .is_some()
+        {
+            set.push(self.assign("meeting_created_at", "pg_catalog.now()"));
+        }
+        format!(
+            "UPDATE {} s SET {} WHERE {} = $1 AND {}",
+            self.sessions,
+            set.join(", "),
+            self.s("id"),
+            self.lacks_link()
+        )
+    }
+
+    fn assign(&self, role: &str, value: &str) -> String {
+        let mapping = &self.config.mapping;
+        let name = mapping
+            .column(Table::Sessions, role)
+            .map(quote_identifier)
+            .unwrap_or_default();
+        let cast = mapping.cast(Table::Sessions, role).unwrap_or("text");
+        format!("{name} = ({value})::{cast}")
+    }
+
+    fn assign_connection(&self, role: &str, value: &str) -> String {
+        let mapping = &self.config.mapping;
+        let name = mapping
+            .column(Table::Connections, role)
+            .map(quote_identifier)
+            .unwrap_or_default();
+        let cast = mapping.cast(Table::Connections, role).unwrap_or("text");
+        format!("{name} = ({value})::{cast}")
+    }
+
+    /// Stores refreshed tokens, unless the refresh token has changed meanwhile. `$1` tutor, `$2`
+    /// provider, `$3` the refresh token's envelope as read, `$4` and `$5` new envelopes (`$5` may
+    /// be NULL: keep), `$6` expiry in microseconds since the epoch.
+    pub fn write_tokens(&self) -> String {
+        let refresh = self.c("refresh_token_encrypted");
+        format!(
+            "UPDATE {} c SET {}, {}, {} WHERE {} = $1 AND {}::text = $2 AND {refresh}::text = $3",
+            self.connections,
+            self.assign_connection("access_token_encrypted", "$4::text"),
+            self.assign_connection(
+                "refresh_token_encrypted",
+                &format!("COALESCE($5::text, {refresh}::text)")
+            ),
+            self.assign_connection(
+                "token_expires_at",
+                "pg_catalog.to_timestamp($6::bigint / 1000000.0)"
+            ),
+            self.c("tutor_id"),
+            self.c("provider"),
+        )
+    }
+
+    /// Marks a connection as in need of consent, unless its tokens have changed meanwhile. `$1`
+    /// tutor, `$2` provider, `$3` the refresh token's envelope as read.
+    pub fn mark_reauth(&self) -> String {
+        format!(
+            "UPDATE {} c SET {} WHERE {} = $1 AND {}::text = $2 \
+               AND {}::text IS NOT DISTINCT FROM $3",
+            self.connections,
+            self.assign_connection("connection_status", "'needs_reauth'"),
+            self.c("tutor_id"),
+            self.c("provider"),
+            self.c("refresh_token_encrypted"),
+        )
+    }
+
+    /// Stores a tutor's tokens. `$1` tutor, `$2` provider, `$3` and `$4` envelopes (access may be
+    /// NULL), `$5` expiry in microseconds. Two statements: try the first, then the second; where a
+    /// tutor has one row for all providers, it is taken over.
+    pub fn connect(&self, one_row_a_tutor: bool) -> [String; 2] {
+        let values = [
+            ("provider", "$2::text"),
+            ("access_token_encrypted", "$3::text"),
+            ("refresh_token_encrypted", "$4::text"),
+            (
+                "token_expires_at",
+                "pg_catalog.to_timestamp($5::bigint / 1000000.0)",
+            ),
+            ("connection_status", "'connected'"),
+            ("is_active", "true"),
+        ];
+        let known: Vec<&(&str, &str)> = values
+            .iter()
+            .filter(|(role, _)| {
+                self.config
+                    .mapping
+                    .column(Table::Connections, role)
+                    .is_some()
+            })
+            .collect();
+        let set: Vec<String> = known
+            .iter()
+            .map(|(role, value)| self.assign_connection(role, value))
+            .collect();
+        let same = if one_row_a_tutor {
+            "true OR $2::text IS NULL".to_owned()
+        } else {
+            format!("{}::text = $2::text", self.c("provider"))
+        };
+        let update = format!(
+            "UPDATE {} c SET {} WHERE {} = $1 AND ({same})",
+            self.connections,
+            set.join(", "),
+            self.c("tutor_id"),
+        );
+        let mapping = &self.config.mapping;
+        let bare = |role: &str| {
+            mapping
+                .column(Table::Connections, role)
+                .map(quote_identifier)
+                .unwrap_or_default()
+        };
+        let cast = |role: &str| mapping.cast(Table::Connections, role).unwrap_or("text");
+        let names: Vec<String> = known.iter().map(|(role, _)| bare(role)).collect();
+        let casts: Vec<String> = known
+            .iter()
+            .map(|(role, value)| format!("({value})::{}", cast(role)))
+            .collect();
+        let insert = format!(
+            "INSERT INTO {} ({}, {}) VALUES ($1, {})",
+            self.connections,
+            bare("tutor_id"),
+            names.join(", "),
+            casts.join(", ")
+        );
+        [update, insert]
+    }
+
+    /// Forgets a tutor's tokens. `$1` tutor, `$2` provider.
+    pub fn disconnect(&self) -> String {
+        let mut set = vec![
+            self.assign_connection("access_token_encrypted", "NULL"),
+            self.assign_connection("refresh_token_encrypted", "NULL"),
+            self.assign_connection("token_expires_at", "NULL"),
+            self.assign_connection("connection_status", "'disconnected'"),
+        ];
+        if self
+            .config
+            .mapping
+            .column(Table::Connections, "is_active")
+            .is_some()
+        {
+            set.push(self.assign_connection("is_active", "false"));
+        }
+        format!(
+            "UPDATE {} c SET {} WHERE {} = $1 AND {}::text = $2",
+            self.connections,
+            set.join(", "),
+            self.c("tutor_id"),
+            self.c("provider"),
+        )
+    }
+
+    /// The session as its reader sees it. `$1`: its id.
+    pub fn see_session(&self, for_update: bool) -> String {
+        format!(
+            "SELECT {}, {}, {}::text, {}::text, {} FROM {} s WHERE {} = $1{}",
+            self.wants(),
+            self.lacks_link(),
+            self.s("join_url"),
+            self.s("provider"),
+            self.s("tutor_id"),
+            self.sessions,
+            self.s("id"),
+            // The weakest lock that asks for the right to update; it waits for no write of ours.
+            if for_update { " FOR KEY SHARE" } else { "" }
+        )
+    }
+
+    /// Sessions that want a link and have no job under way, soonest first. `$1`: how many, or NULL.
+    pub fn missing_ids(&self) -> String {
+        format!(
+            "SELECT {id} FROM {sessions} s \
+              WHERE {wants} \
+                AND NOT EXISTS (SELECT FROM meetlink.jobs j WHERE j.session_id = {id} \
+                                 AND j.state IN ('pending', 'creating', 'retrying', 'in_doubt')) \
+                AND NOT EXISTS (SELECT FROM meetlink.inbox i WHERE i.session_id = {id}) \
+              ORDER BY {start}, {id} LIMIT $1",
+            id = self.s("id"),
+            sessions = self.sessions,
+            wants = self.wants(),
+            start = self.s("scheduled_start_at"),
+        )
+    }
+
+    /// Rows of `meetlink.missing_links` before the state of their jobs is joined.
+    pub fn view_missing(&self) -> String {
+        let name = |alias| self.or_null(alias, Table::Profiles, "full_name", "text");
+        let profile = |alias| self.or_null(alias, Table::Profiles, "id", "uuid");
+        format!(
+            "SELECT {id}::uuid, {booking}::uuid, {tname}::text, {sname}::text, {start}, \
+                    {provider}::text, {url}::text, {external}::text, {status}::text \
+               FROM {sessions} s \
+               JOIN {profiles} t ON {tid} = {tutor} \
+               {join} {profiles} st ON {sid} = {student} \
+              WHERE {lacks} AND {open} AND {start} > pg_catalog.now() \
+              ORDER BY {start}, {id}",
+            id = self.s("id"),
+            booking = self.or_null("s", Table::Sessions, "booking_id", "uuid"),
+            tname = name("t"),
+            sname = name("st"),
+            start = self.s("scheduled_start_at"),
+            provider = self.s("provider"),
+            url = self.s("join_url"),
+            external = self.s("meeting_external_id"),
+            status = self.s("status"),
+            sessions = self.sessions,
+            profiles = self.profiles,
+            tid = profile("t"),
+            sid = profile("st"),
+            tutor = self.s("tutor_id"),
+            student = self.or_null("s", Table::Sessions, "student_id", "uuid"),
+            join = match self.config.mapping.column(Table::Sessions, "student_id") {
+                Some(_) => "JOIN",
+                None => "LEFT JOIN",
+            },
+            lacks = self.lacks_link(),
+            open = self.is_open(),
+        )
+    }
+
+    /// Rows of `meetlink.tutor_connections` before waiting sessions are counted.
+    pub fn view_tutors(&self) -> String {
+        let p = |role, null| self.or_null("t", Table::Profiles, role, null);
+        let only_tutors = match self.column("t", Table::Profiles, "role") {
+            Some(role) => format!("{role}::text = 'tutor'"),
+            None => "true".to_owned(),
+        };
+        format!(
+            "SELECT {}::uuid, {}::text, {}::text, {}::text, {}::text, {} \
+               FROM {} t LEFT JOIN {} c ON {} = {} WHERE {only_tutors} ORDER BY {}",
+            p("id", "uuid"),
+            p("full_name", "text"),
+            p("email", "text"),
+            self.c("provider"),
+            self.c("connection_status"),
+            self.c("token_expires_at"),
+            self.profiles,
+            self.connections,
+            self.c("tutor_id"),
+            p("id", "uuid"),
+            p("full_name", "text"),
+        )
+    }
+}
+
+/// A time as microseconds since the Unix epoch.
+fn micros(time: &str) -> String {
+    format!("(extract(epoch FROM {time}) * 1000000)::bigint")
+}

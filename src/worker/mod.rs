@@ -1,0 +1,12 @@
+//! The launcher, and one worker for each database that has the extension.
+
+mod choose;
+mod flight;
+mod launcher;
+mod outcome;
+mod pool;
+mod run;
+mod step;
+
+pub use launcher::run as launch;
+pub use run::run as work;

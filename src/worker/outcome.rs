@@ -1,0 +1,253 @@
+//! What an attempt's end does to the tables. Inside the step's transaction.
+
+use std::time::Duration;
+
+use super::flight::Flight;
+use crate::config::Settings;
+use crate::domain::envelope::{self, NONCE_LEN, Slot, binding};
+use crate::domain::failure::{Class, Failure, Reason};
+use crate::domain::keyring::KeyRing;
+use crate::domain::meeting::{JoinUrl, Meeting};
+use crate::domain::state::{Hold, State, after_failure};
+use crate::pg::error::PgError;
+use crate::pg::xact;
+use crate::provider::{Grant, Provider};
+use crate::store::app::{self, Tokens};
+use crate::store::config;
+use crate::store::jobs::{self, Attempt, Claimed, Setback};
+use crate::store::mapped::Mapped;
+
+/// Longest time that a write to the application's tables waits for a lock: the worker's main
+/// thread has others to serve, and comes back.
+const LOCK_TIMEOUT: &std::ffi::CStr = c"50ms";
+
+/// What outcomes need at hand.
+pub struct Office<'a> {
+    /// Settings.
+    pub settings: &'a Settings,
+    /// The application's tables; `None` while they are not as they were mapped.
+    pub mapped: Option<&'a Mapped>,
+    /// A source of random numbers.
+    pub random: &'a dyn Fn() -> u64,
+}
+
+impl Office<'_> {
+    /// A meeting was made, or only its link has still to be written.
+    pub fn made(&self, flight: &Flight, meeting: &Meeting, new: bool) -> Result<State, PgError> {
+        let session = flight.claimed.session;
+        let provider = flight.provider.name();
+        // First into our own tables: whatever happens to the session, this is not lost.
+        if new {
+            jobs::keep_meeting(session, provider, meeting)?;
+            jobs::record(&attempt(&flight.claimed, Some(provider), None))?;
+        }
+        let written = xact::subtransaction(|| {
+            let mapped = self.mapped.ok_or_else(|| {
+                PgError::new(
+                    pgrx::PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+                    "the application's tables are not as meetlink_attach found them",
+                )
+            })?;
+            xact::set_local(c"lock_timeout", LOCK_TIMEOUT)?;
+            let written = app::write_link(mapped, session, provider, meeting)?;
+            let there = written || !app::sessions(mapped, &[session])?.is_empty();
+            Ok(if there {
+                State::Ready
+            } else {
+                State::NotNeeded
+            })
+        });
+        let state = match written {
+            Ok(state) => {
+                jobs::finish(session, state, true)?;
+                state
+            }
+            Err(error) => {
+                let text = format!(
+                    "The meeting exists, but its link could not be written into the session: \
+                     {error}."
+                );
+                let delay = self
+                    .settings
+                    .policy
+                    .wait(flight.claimed.attempts.unsigned_abs(), (self.random)());
+                jobs::set_back(&Setback {
+                    session,
+                    state: State::Retrying,
+                    delay: Some(delay),
+                    counts: true,
+                    reason: Reason::WriteBack,
+                    error: &shorten(&text),
+                    may_exist: false,
+                    provider: Some(provider),
+                })?;
+                State::Retrying
+            }
+        };
+        jobs::announce(session, state)?;
+        Ok(state)
+    }
+
+    /// Writes the link of a meeting that was kept.
+    pub fn write_again(&self, flight: &Flight) -> Result<State, PgError> {
+        let kept = flight.claimed.made.as_ref().and_then(|(id, url)| {
+            let join_url = JoinUrl::parse(url)?;
+            Some(Meeting {
+                external_id: id.clone(),
+                join_url,
+            })
+        });
+        match kept {
+            Some(meeting) => self.made(flight, &meeting, false),
+            None => {
+                let text = "The link that was kept for this session is not a link.";
+                let failure = Failure::new(Class::Permanent, Reason::AnswerUnreadable, text);
+                self.failed(
+                    &flight.claimed,
+                    Some(flight.provider),
+                    Some(flight),
+                    &failure,
+                )
+            }
+        }
+    }
+
+    /// An attempt failed; gives the job's next state.
+    pub fn failed(
+        &self,
+        claimed: &Claimed,
+        provider: Option<&'static dyn Provider>,
+        flight: Option<&Flight>,
+        failure: &Failure,
+    ) -> Result<State, PgError> {
+        let session = claimed.session;
+        let name = provider.map(|p| p.name());
+        let attempts = claimed.attempts.unsigned_abs();
+        let mut verdict = after_failure(
+            failure,
+            attempts,
+            claimed.was_in_doubt,
+            &self.settings.policy,
+            (self.random)(),
+        );
+        jobs::record(&attempt(claimed, name, Some(failure)))?;
+        let mut reason = failure.reason;
+        if let (Some(flight), State::NeedsAction) = (flight, verdict.state)
+            && !self.park(flight, verdict.reconnect)?
+        {
+            // The tutor has reconnected while this attempt was under way.
+            verdict.state = State::Retrying;
+            verdict.delay = Some(Duration::ZERO);
+            verdict.counts = false;
+            reason = Reason::Interrupted;
+        }
+        if let (Some(hold), Some(provider), Some(delay)) = (verdict.hold, name, verdict.delay) {
+            let tutor = match hold {
+                Hold::Tutor => flight.map(|flight| flight.tutor),
+                Hold::Provider => None,
+            };
+            if tutor.is_some() || hold == Hold::Provider {
+                let wait = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
+                config::hold(provider, tutor, wait, failure.reason.as_str())?;
+            }
+        }
+        jobs::set_back(&Setback {
+            session,
+            state: verdict.state,
+            delay: verdict.delay,
+            counts: verdict.counts,
+            reason,
+            error: &shorten(&failure.text),
+            may_exist: failure.may_exist
+                || (verdict.state == State::InDoubt)
+                || (flight.is_none() && claimed.may_exist_since.is_some()),
+            provider: name,
+        })?;
+        jobs::announce(session, verdict.state)?;
+        Ok(verdict.state)
+    }
+
+    /// Whether the account is still as the attempt found it, so that the job may be parked for its
+    /// tutor; marks the connection if that is what ended.
+    fn park(&self, flight: &Flight, reconnect: bool) -> Result<bool, PgError> {
+        let Some(mapped) = self.mapped else {
+            return Ok(true);
+        };
+        let name = flight.provider.name();
+        let looked = xact::subtransaction(|| {
+            xact::set_local(c"lock_timeout", LOCK_TIMEOUT)?;
+            let now = app::connections(mapped, &[flight.tutor])?;
+            let same = now
+                .iter()
+                .filter(|connection| connection.provider == name)
+                .all(|connection| connection.refresh == flight.refresh);
+            if same && reconnect {
+                app::mark_reauth(mapped, flight.tutor, name, flight.refresh.as_deref())?;
+            }
+            Ok(same)
+        });
+        // A connection that cannot be marked now is found ended again by the next attempt.
+        Ok(looked.unwrap_or(true))
+    }
+
+    /// Stores what a token endpoint granted; `Ok(false)` when the tutor has reconnected meanwhile.
+    pub fn store_grant(
+        &self,
+        keys: &KeyRing,
+        account: super::pool::Account,
+        old: &str,
+        grant: &Grant,
+        nonces: [[u8; NONCE_LEN]; 2],
+    ) -> Result<Option<bool>, PgError> {
+        let Some(mapped) = self.mapped else {
+            return Ok(None);
+        };
+        let (tutor, provider) = account;
+        let owner = tutor.hyphenated().to_string();
+        let seal = |secret, slot, nonce| {
+            envelope::seal(keys, &binding(&owner, provider, slot), secret, nonce).map_err(|_| {
+                PgError::new(
+                    pgrx::PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR,
+                    "the new token could not be encrypted",
+                )
+            })
+        };
+        let access = seal(&grant.access, Slot::Access, nonces[0])?;
+        let refresh = match &grant.refresh {
+            Some(token) => Some(seal(token, Slot::Refresh, nonces[1])?),
+            None => None,
+        };
+        let tokens = Tokens {
+            access: &access,
+            refresh: refresh.as_deref(),
+            expires_at: grant.expires_at.timestamp_micros(),
+        };
+        xact::subtransaction(|| {
+            xact::set_local(c"lock_timeout", LOCK_TIMEOUT)?;
+            app::write_tokens(mapped, tutor, provider, old, &tokens)
+        })
+        .map(Some)
+    }
+}
+
+fn attempt<'a>(
+    claimed: &Claimed,
+    provider: Option<&'a str>,
+    failure: Option<&'a Failure>,
+) -> Attempt<'a> {
+    Attempt {
+        session: claimed.session,
+        provider,
+        number: claimed.number,
+        started_at: claimed.started_at,
+        failure,
+    }
+}
+
+/// An error's text comes from Postgres or from a trigger of the application: kept short.
+fn shorten(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(300)
+        .collect()
+}

@@ -1,0 +1,301 @@
+//! Threads for HTTP. No Postgres here, ever: values go in, values come out.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::domain::failure::{Class, Failure, Reason};
+use crate::domain::meeting::Meeting;
+use crate::net::Client;
+use crate::pg::signals;
+use crate::provider::http::Request;
+use crate::provider::{Event, Flow, Grant, Provider, Step};
+
+/// Stack of a thread, in bytes: TLS and JSON need far less.
+const STACK: usize = 512 * 1024;
+
+/// Requests in one attempt at most; a flow that asks for more is at fault.
+const REQUESTS: usize = 200;
+
+/// A tutor at a provider: what a refresh is for.
+pub type Account = (Uuid, &'static str);
+
+/// Something to do for a thread.
+pub enum Work {
+    /// Go on with an attempt.
+    Attempt {
+        /// The session.
+        session: Uuid,
+        /// The attempt.
+        flow: Box<dyn Flow>,
+    },
+    /// Trade a refresh token.
+    Refresh {
+        /// Whose.
+        account: Account,
+        /// Who reads the answer.
+        provider: &'static dyn Provider,
+        /// The request.
+        request: Request,
+    },
+}
+
+/// How an attempt left its thread.
+pub enum End {
+    /// The meeting exists.
+    Made(Meeting),
+    /// It failed.
+    Failed(Failure),
+    /// It wants to go on after a while.
+    Paused(Box<dyn Flow>, Duration),
+}
+
+/// What a thread brings back.
+pub enum Report {
+    /// Of an attempt.
+    Attempt {
+        /// The session.
+        session: Uuid,
+        /// Its end.
+        end: End,
+        /// How long the thread had it.
+        took: Duration,
+    },
+    /// Of a refresh.
+    Refreshed {
+        /// Whose.
+        account: Account,
+        /// What the token endpoint granted.
+        result: Result<Grant, Failure>,
+    },
+}
+
+struct Task {
+    work: Work,
+    client: Arc<Client>,
+}
+
+struct Queue {
+    tasks: VecDeque<Task>,
+    idle: usize,
+    threads: usize,
+}
+
+struct Inner {
+    queue: Mutex<Queue>,
+    filled: Condvar,
+    reports: Mutex<Vec<Report>>,
+    bell: UnixStream,
+}
+
+/// The threads, started as they are needed.
+pub struct Pool {
+    inner: Arc<Inner>,
+    ear: UnixStream,
+}
+
+// A thread that panicked while it held a lock left nothing half done in it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Pool {
+    /// A pool without threads.
+    pub fn new() -> io::Result<Self> {
+        let (bell, ear) = UnixStream::pair()?;
+        bell.set_nonblocking(true)?;
+        ear.set_nonblocking(true)?;
+        let queue = Queue {
+            tasks: VecDeque::new(),
+            idle: 0,
+            threads: 0,
+        };
+        let inner = Inner {
+            queue: Mutex::new(queue),
+            filled: Condvar::new(),
+            reports: Mutex::new(Vec::new()),
+            bell,
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+            ear,
+        })
+    }
+
+    /// Becomes readable when there are reports.
+    pub fn descriptor(&self) -> RawFd {
+        self.ear.as_raw_fd()
+    }
+
+    /// Hands work over; never waits. The caller keeps the number under way within its limit.
+    pub fn submit(&self, work: Work, client: Arc<Client>) {
+        let start = {
+            let mut queue = lock(&self.inner.queue);
+            queue.tasks.push_back(Task { work, client });
+            let start = queue.tasks.len() > queue.idle;
+            if start {
+                queue.threads += 1;
+            }
+            start
+        };
+        if start && self.start_thread().is_err() {
+            let none_left = {
+                let mut queue = lock(&self.inner.queue);
+                queue.threads -= 1;
+                queue.threads == 0
+            };
+            if none_left {
+                self.refuse_all();
+            }
+        }
+        self.inner.filled.notify_one();
+    }
+
+    fn start_thread(&self) -> io::Result<()> {
+        let inner = Arc::clone(&self.inner);
+        // Detached: at the end of the process they are left where they are.
+        signals::spawn_deaf("meetlink http".to_owned(), STACK, move || serve(&inner)).map(drop)
+    }
+
+    /// Without a single thread the work comes back undone, to be tried again later.
+    fn refuse_all(&self) {
+        let tasks: Vec<Task> = lock(&self.inner.queue).tasks.drain(..).collect();
+        for task in tasks {
+            let failure = Failure::new(
+                Class::Retry,
+                Reason::Misconfigured,
+                "No thread could be started for the request; the machine is short of memory or \
+                 processes.",
+            );
+            self.inner.report(undone(task.work, failure));
+        }
+    }
+
+    /// Takes the reports that have come in.
+    pub fn reports(&self) -> Vec<Report> {
+        let mut sink = [0u8; 64];
+        while matches!((&self.ear).read(&mut sink), Ok(n) if n == sink.len()) {}
+        std::mem::take(&mut *lock(&self.inner.reports))
+    }
+}
+
+impl Inner {
+    fn report(&self, report: Report) {
+        let mut reports = lock(&self.reports);
+        reports.push(report);
+        if reports.len() == 1 {
+            // A full pipe means that the main thread has been told already.
+            let _ = (&self.bell).write(&[1]);
+        }
+    }
+
+    fn take(&self) -> Task {
+        let mut queue = lock(&self.queue);
+        queue.idle += 1;
+        loop {
+            if let Some(task) = queue.tasks.pop_front() {
+                queue.idle -= 1;
+                return task;
+            }
+            queue = self
+                .filled
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+fn serve(inner: &Inner) {
+    loop {
+        let task = inner.take();
+        let began = std::time::Instant::now();
+        let report = match task.work {
+            Work::Attempt { session, flow } => {
+                let end = guarded(|| advance(&task.client, flow))
+                    .unwrap_or_else(|| End::Failed(internal_fault()));
+                Report::Attempt {
+                    session,
+                    end,
+                    took: began.elapsed(),
+                }
+            }
+            Work::Refresh {
+                account,
+                provider,
+                request,
+            } => {
+                let result = guarded(|| refresh(&task.client, provider, &request))
+                    .unwrap_or_else(|| Err(internal_fault()));
+                Report::Refreshed { account, result }
+            }
+        };
+        inner.report(report);
+    }
+}
+
+/// A panic is a fault of ours; it ends one attempt, not the worker.
+fn guarded<T>(f: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(f)).ok()
+}
+
+fn internal_fault() -> Failure {
+    Failure::new(
+        Class::InDoubt,
+        Reason::AnswerLost,
+        "An internal fault of meetlink ended the attempt; please report it with the server log.",
+    )
+    .may_exist(true)
+}
+
+fn undone(work: Work, failure: Failure) -> Report {
+    match work {
+        Work::Attempt { session, .. } => Report::Attempt {
+            session,
+            end: End::Failed(failure),
+            took: Duration::ZERO,
+        },
+        Work::Refresh { account, .. } => Report::Refreshed {
+            account,
+            result: Err(failure),
+        },
+    }
+}
+
+fn now() -> DateTime<Utc> {
+    Utc::now()
+}
+
+fn exchange(client: &Client, request: &Request) -> Event {
+    match client.exchange(request) {
+        Ok(response) => Event::Answer(response),
+        Err(broken) => Event::Broken(broken),
+    }
+}
+
+fn advance(client: &Client, mut flow: Box<dyn Flow>) -> End {
+    let mut event = Event::Go;
+    for _ in 0..REQUESTS {
+        match flow.next(event, now()) {
+            Step::Send(request) => event = exchange(client, &request),
+            Step::Pause(time) => return End::Paused(flow, time),
+            Step::Done(meeting) => return End::Made(meeting),
+            Step::Failed(failure) => return End::Failed(failure),
+        }
+    }
+    End::Failed(internal_fault())
+}
+
+fn refresh(
+    client: &Client,
+    provider: &'static dyn Provider,
+    request: &Request,
+) -> Result<Grant, Failure> {
+    provider.granted(exchange(client, request), now())
+}

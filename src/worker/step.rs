@@ -1,0 +1,391 @@
+//! One transaction of the worker: write back what came in, take what is new, claim what is due.
+//!
+//! It reads the worker's state and changes only tables; what the worker has to do once the
+//! transaction is committed comes back as [`After`]. If it fails, nothing has happened, and the
+//! reports are still there for the next try.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aes_gcm::aead::OsRng;
+use aes_gcm::aead::rand_core::RngCore;
+use chrono::Utc;
+use uuid::Uuid;
+
+use super::flight::{Desk, Flight, Ready, prepare, renewal};
+use super::outcome::Office;
+use super::pool::{Account, End, Report};
+use crate::config::Settings;
+use crate::domain::failure::{Class, Failure, Reason};
+use crate::domain::keyring::KeyRing;
+use crate::domain::secret::Secret;
+use crate::domain::state::State;
+use crate::pg::error::PgError;
+use crate::pg::{process, xact};
+use crate::provider::http::Request;
+use crate::provider::{self, Grant};
+use crate::store::jobs::Claimed;
+use crate::store::mapped::Mapped;
+use crate::store::{app, config, inbox, jobs};
+
+/// What one step sees of the worker.
+pub struct View<'a> {
+    /// Settings.
+    pub settings: &'a Settings,
+    /// Keys, or what is wrong with them.
+    pub keys: &'a Result<Arc<KeyRing>, String>,
+    /// The application's tables, as they are now.
+    pub mapped: Option<&'a Mapped>,
+    /// Attempts under way.
+    pub flights: &'a HashMap<Uuid, Flight>,
+    /// Sessions that wait for a new access token.
+    pub renewals: &'a HashMap<Account, Vec<Uuid>>,
+    /// How many more attempts may begin.
+    pub room: usize,
+    /// Whether the inbox may hold something.
+    pub look: bool,
+}
+
+/// What follows a committed step.
+#[derive(Default)]
+pub struct After {
+    /// Attempts that are over.
+    pub landed: Vec<Uuid>,
+    /// Attempts that go on (or begin) with an access token.
+    pub launch: Vec<(Flight, Secret)>,
+    /// Attempts that wait for a refresh under way or to be started.
+    pub renew: Vec<(Flight, Option<Box<Request>>)>,
+    /// Refreshes whose waiting attempts were all dealt with.
+    pub renewed: Vec<Account>,
+    /// Refreshes whose tokens could not be stored yet: tokens that must not be used before.
+    pub unsaved: Vec<(Account, Result<Grant, Failure>)>,
+    /// Milliseconds until the next job is due.
+    pub next_due: Option<i64>,
+    /// Whether there may be more to claim or to take at once.
+    pub more: bool,
+    /// Whether a link became visible.
+    pub ready: bool,
+}
+
+fn random() -> u64 {
+    OsRng.next_u64()
+}
+
+/// Runs the step; inside its transaction.
+pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
+    let mut after = After::default();
+    let office = Office {
+        settings: view.settings,
+        mapped: view.mapped,
+        random: &random,
+    };
+    for report in reports {
+        match report {
+            Report::Attempt { session, end, .. } => {
+                if let Some(flight) = view.flights.get(session) {
+                    attempt_ended(view, &office, flight, end, &mut after)?;
+                }
+            }
+            Report::Refreshed { account, result } => {
+                refresh_ended(view, &office, *account, result, &mut after)?;
+            }
+        }
+    }
+    if let Some(mapped) = view.mapped {
+        if view.look {
+            let drained = inbox::drain(mapped)?;
+            after.more |= drained.taken >= inbox::BATCH;
+            for (session, state) in drained.jobs {
+                if state != State::Creating {
+                    jobs::announce(session, state)?;
+                }
+            }
+        }
+        let room = view.room + after.landed.len();
+        if room > 0 {
+            claim(view, mapped, &office, room, &mut after)?;
+        }
+        after.next_due = jobs::next_due()?;
+    }
+    if !after.launch.is_empty() || !after.renew.is_empty() {
+        for (flight, _) in &after.launch {
+            jobs::mark_sent(flight.claimed.session, flight.provider.name(), flight.tutor)?;
+        }
+        // What goes out next cannot be taken back: the claim must survive a crash.
+        xact::commit_durably()?;
+    }
+    Ok(after)
+}
+
+fn attempt_ended(
+    view: &View<'_>,
+    office: &Office<'_>,
+    flight: &Flight,
+    end: &End,
+    after: &mut After,
+) -> Result<(), PgError> {
+    let session = flight.claimed.session;
+    match end {
+        End::Paused(..) => Ok(()),
+        End::Made(meeting) => {
+            let state = office.made(flight, meeting, true)?;
+            after.ready |= state == State::Ready;
+            after.landed.push(session);
+            Ok(())
+        }
+        End::Failed(failure) if failure.class == Class::RefreshToken && !flight.refreshed => {
+            let flight = Flight {
+                refreshed: true,
+                ..flight.clone()
+            };
+            renew(view, office, flight, after)
+        }
+        End::Failed(failure) if failure.class == Class::RefreshToken => {
+            let failure = Failure {
+                class: Class::TutorMustAct,
+                reason: Reason::ConsentRevoked,
+                ..failure.clone()
+            };
+            office.failed(
+                &flight.claimed,
+                Some(flight.provider),
+                Some(flight),
+                &failure,
+            )?;
+            after.landed.push(session);
+            Ok(())
+        }
+        End::Failed(failure) => {
+            office.failed(
+                &flight.claimed,
+                Some(flight.provider),
+                Some(flight),
+                failure,
+            )?;
+            after.landed.push(session);
+            Ok(())
+        }
+    }
+}
+
+/// An access token was refused before its time: the attempt waits for a new one.
+fn renew(
+    view: &View<'_>,
+    office: &Office<'_>,
+    flight: Flight,
+    after: &mut After,
+) -> Result<(), PgError> {
+    if view.renewals.contains_key(&flight.account())
+        || after
+            .renew
+            .iter()
+            .any(|(other, _)| other.account() == flight.account())
+    {
+        after.renew.push((flight, None));
+        return Ok(());
+    }
+    let clients = oauth_clients()?;
+    let (sessions, connections) = (HashMap::new(), HashMap::new());
+    let desk = Desk {
+        settings: view.settings,
+        keys: view.keys,
+        sessions: &sessions,
+        connections: &connections,
+        clients: &clients,
+        holds: &[],
+        now: Utc::now(),
+    };
+    match renewal(&flight, &desk) {
+        Ok(request) => after.renew.push((flight, Some(Box::new(request)))),
+        Err(failure) => {
+            office.failed(
+                &flight.claimed,
+                Some(flight.provider),
+                Some(&flight),
+                &failure,
+            )?;
+            after.landed.push(flight.claimed.session);
+        }
+    }
+    Ok(())
+}
+
+fn refresh_ended(
+    view: &View<'_>,
+    office: &Office<'_>,
+    account: Account,
+    result: &Result<Grant, Failure>,
+    after: &mut After,
+) -> Result<(), PgError> {
+    let none = Vec::new();
+    let waiting = view.renewals.get(&account).unwrap_or(&none);
+    let flights = waiting
+        .iter()
+        .filter_map(|session| view.flights.get(session));
+    let flights: Vec<&Flight> = flights.collect();
+    let stored = match result {
+        Ok(grant) => store_grant(view, office, account, &flights, grant),
+        Err(failure) => {
+            for flight in &flights {
+                office.failed(
+                    &flight.claimed,
+                    Some(flight.provider),
+                    Some(flight),
+                    failure,
+                )?;
+                after.landed.push(flight.claimed.session);
+            }
+            after.renewed.push(account);
+            return Ok(());
+        }
+    };
+    match (stored, result) {
+        (Ok(Some(true)), Ok(grant)) => {
+            for flight in flights {
+                let flight = Flight {
+                    refreshed: true,
+                    ..flight.clone()
+                };
+                after.launch.push((flight, grant.access.clone()));
+            }
+            after.renewed.push(account);
+        }
+        // The tutor has reconnected meanwhile, or the tables are gone: begin anew.
+        (Ok(_), _) => {
+            for flight in flights {
+                let text = "The connection changed while its token was refreshed.";
+                let failure = Failure::new(Class::Retry, Reason::Interrupted, text);
+                office.failed(
+                    &flight.claimed,
+                    Some(flight.provider),
+                    Some(flight),
+                    &failure,
+                )?;
+                after.landed.push(flight.claimed.session);
+            }
+            after.renewed.push(account);
+        }
+        // Not stored, so not to be used: kept until it is.
+        (Err(_), _) => after.unsaved.push((account, result.clone())),
+    }
+    Ok(())
+}
+
+fn store_grant(
+    view: &View<'_>,
+    office: &Office<'_>,
+    account: Account,
+    flights: &[&Flight],
+    grant: &Grant,
+) -> Result<Option<bool>, PgError> {
+    let old = flights.iter().find_map(|flight| flight.refresh.as_deref());
+    let (Some(old), Ok(keys)) = (old, view.keys) else {
+        return Ok(None);
+    };
+    let mut nonces = [[0u8; crate::domain::envelope::NONCE_LEN]; 2];
+    nonces.iter_mut().for_each(|nonce| OsRng.fill_bytes(nonce));
+    office.store_grant(keys, account, old, grant, nonces)
+}
+
+fn oauth_clients() -> Result<HashMap<&'static str, Option<(String, String)>>, PgError> {
+    provider::all()
+        .iter()
+        .map(|provider| Ok((provider.name(), config::oauth_client(provider.name())?)))
+        .collect()
+}
+
+fn claim(
+    view: &View<'_>,
+    mapped: &Mapped,
+    office: &Office<'_>,
+    room: usize,
+    after: &mut After,
+) -> Result<(), PgError> {
+    let lease = lease(view.settings);
+    let claimed = jobs::claim(room, process::my_pid(), lease)?;
+    if claimed.is_empty() {
+        return Ok(());
+    }
+    after.more |= claimed.len() == room;
+    let ids: Vec<Uuid> = claimed.iter().map(|job| job.session).collect();
+    let sessions: HashMap<Uuid, app::Session> = app::sessions(mapped, &ids)?
+        .into_iter()
+        .map(|session| (session.id, session))
+        .collect();
+    let tutors: HashSet<Uuid> = sessions
+        .values()
+        .filter_map(|session| session.tutor)
+        .collect();
+    let tutors: Vec<Uuid> = tutors.into_iter().collect();
+    let mut connections: HashMap<Uuid, Vec<app::Connection>> = HashMap::new();
+    for connection in app::connections(mapped, &tutors)? {
+        connections
+            .entry(connection.tutor)
+            .or_default()
+            .push(connection);
+    }
+    let holds = config::holds()?;
+    let clients = oauth_clients()?;
+    let desk = Desk {
+        settings: view.settings,
+        keys: view.keys,
+        sessions: &sessions,
+        connections: &connections,
+        clients: &clients,
+        holds: &holds,
+        now: Utc::now(),
+    };
+    for job in &claimed {
+        settle(view, office, job, prepare(job, &desk), after)?;
+    }
+    Ok(())
+}
+
+fn settle(
+    view: &View<'_>,
+    office: &Office<'_>,
+    job: &Claimed,
+    ready: Ready,
+    after: &mut After,
+) -> Result<(), PgError> {
+    match ready {
+        Ready::Over(state) => {
+            jobs::finish(job.session, state, false)?;
+            jobs::announce(job.session, state)?;
+            after.ready |= state == State::Ready;
+        }
+        Ready::Later(wait, reason, text) => {
+            jobs::postpone(job.session, job.was_in_doubt, wait, &reason, text)?;
+            let state = if job.was_in_doubt {
+                State::InDoubt
+            } else {
+                State::Retrying
+            };
+            jobs::announce(job.session, state)?;
+        }
+        Ready::Write(flight) => {
+            let state = office.write_again(&flight)?;
+            after.ready |= state == State::Ready;
+        }
+        Ready::Go(flight, token) => after.launch.push((flight, token)),
+        Ready::Renew(flight, request) => {
+            let under_way = view.renewals.contains_key(&flight.account())
+                || after
+                    .renew
+                    .iter()
+                    .any(|(other, _)| other.account() == flight.account());
+            after.renew.push((flight, (!under_way).then_some(request)));
+        }
+        Ready::Fail(provider, failure) => {
+            office.failed(job, provider, None, &failure)?;
+        }
+    }
+    Ok(())
+}
+
+/// How long a claim is good for: an attempt is a handful of requests. It matters to people who
+/// look at the queue; a worker that is gone is noticed at once, by its successor.
+fn lease(settings: &Settings) -> Duration {
+    settings.request_timeout * 6 + Duration::from_secs(30)
+}

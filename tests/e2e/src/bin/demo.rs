@@ -1,0 +1,4 @@
+fn main() {
+    eprintln!("demo: not written yet");
+    std::process::exit(1);
+}
