@@ -26,6 +26,7 @@
 //! Where failing is the subject of a test there is a `try_` variant beside them.
 
 mod account;
+pub mod app;
 mod cluster;
 mod failure;
 mod logs;
