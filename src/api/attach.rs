@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::fail::{self, or_raise, with_hint};
 use crate::domain::mapping::{Mapping, Misfit, Table};
+use crate::pg::Oid;
 use crate::pg::error::PgError;
 use crate::pg::identity::{as_extension_owner, owns};
 use crate::pg::wake;
@@ -16,9 +17,9 @@ use crate::store::config;
 
 #[pg_extern(sql = false)]
 fn meetlink_attach(
-    sessions: Option<pg_sys::Oid>,
-    connections: Option<pg_sys::Oid>,
-    profiles: Option<pg_sys::Oid>,
+    sessions: Option<Oid>,
+    connections: Option<Oid>,
+    profiles: Option<Oid>,
     columns: Option<JsonB>,
     options: Option<JsonB>,
 ) -> JsonB {
@@ -31,11 +32,7 @@ fn meetlink_attach(
     )))
 }
 
-fn attach(
-    oids: [Option<pg_sys::Oid>; 3],
-    columns: &Value,
-    options: Value,
-) -> Result<Value, PgError> {
+fn attach(oids: [Option<Oid>; 3], columns: &Value, options: Value) -> Result<Value, PgError> {
     let mut misfits: Vec<Misfit> = Vec::new();
     let mut relations: BTreeMap<Table, Relation> = BTreeMap::new();
     for (table, oid) in Table::ALL.into_iter().zip(oids) {
@@ -82,7 +79,7 @@ fn attach(
         .ok_or_else(fail::not_attached)
 }
 
-fn look(table: Table, oid: Option<pg_sys::Oid>) -> Result<Result<Relation, Misfit>, PgError> {
+fn look(table: Table, oid: Option<Oid>) -> Result<Result<Relation, Misfit>, PgError> {
     let missing = || {
         Err(Misfit(format!(
             "{}: no such table (by default \"{}\", found through search_path)",

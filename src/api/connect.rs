@@ -68,7 +68,7 @@ fn meetlink_connect(
             Some(token) => Some(sealed(token, Slot::Access)?),
             None => None,
         };
-        let expires_at = expires_at.map(|time| pg_sys::TimestampTz::from(time) + EPOCHS_APART);
+        let expires_at = expires_at.map(|time| i64::from(time) + EPOCHS_APART);
         let tokens = NewTokens {
             access: access.as_deref(),
             refresh: &refresh,

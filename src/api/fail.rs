@@ -4,7 +4,7 @@ use pgrx::prelude::*;
 use uuid::Uuid;
 
 use crate::keyfile::KeyFileError;
-use crate::pg::error::PgError;
+use crate::pg::error::{self, PgError};
 use crate::store::mapped::Gone;
 
 /// Raises an error. The hint stands behind a line feed in [`PgError::message`], if there is one.
@@ -13,13 +13,7 @@ pub fn raise(error: PgError) -> ! {
         Some((message, hint)) => (message.to_owned(), Some(hint.to_owned())),
         None => (error.message, None),
     };
-    let report = pgrx::pg_sys::panic::ErrorReport::new(error.code, message, "meetlink");
-    let report = match hint {
-        Some(hint) => report.set_hint(hint),
-        None => report,
-    };
-    report.report(PgLogLevel::ERROR);
-    unreachable!("an ERROR does not return")
+    error::raise(error.code, message, hint)
 }
 
 /// The value, or the error raised.
@@ -88,12 +82,4 @@ pub fn not_preloaded() -> PgError {
         "meetlink is not preloaded, so there is no worker",
         "Add meetlink to shared_preload_libraries in postgresql.conf and restart the server.",
     )
-}
-
-/// Puts a hint to an error that came from Postgres while something of ours was done.
-pub fn because(what: &str, error: PgError) -> PgError {
-    PgError {
-        message: format!("{what}: {}", error.message),
-        ..error
-    }
 }

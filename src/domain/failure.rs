@@ -11,6 +11,7 @@ macro_rules! names {
 
         impl $name {
             /// Every variant, for tests that must not forget one.
+            #[cfg(test)]
             pub const ALL: &'static [$name] = &[$($name::$variant),+];
 
             /// The name as it is stored and shown.
@@ -18,7 +19,8 @@ macro_rules! names {
                 match self { $($name::$variant => $text,)+ }
             }
 
-            /// The variant of a stored name.
+            /// The variant of a stored name. Not every list is read back.
+            #[allow(dead_code)]
             pub fn parse(text: &str) -> Option<Self> {
                 match text { $($text => Some($name::$variant),)+ _ => None }
             }

@@ -31,9 +31,6 @@ names! {
     }
 }
 
-/// How long a list of meetings may lag behind what was created, at most.
-pub const SETTLE: Duration = Duration::from_secs(30);
-
 /// Whom a wait concerns beyond the one job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {

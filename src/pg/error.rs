@@ -61,6 +61,17 @@ pub fn catch<T>(f: impl FnOnce() -> Result<T, PgError>) -> Result<T, PgError> {
     })
 }
 
+/// Raises an ERROR with an optional hint.
+pub fn raise(code: PgSqlErrorCode, message: String, hint: Option<String>) -> ! {
+    let report = pgrx::pg_sys::panic::ErrorReport::new(code, message, "meetlink");
+    let report = match hint {
+        Some(hint) => report.set_hint(hint),
+        None => report,
+    };
+    report.report(PgLogLevel::ERROR);
+    unreachable!("an ERROR does not return")
+}
+
 fn describe(error: CaughtError) -> PgError {
     match error {
         CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => PgError {

@@ -12,9 +12,12 @@ pub mod guc;
 pub mod hooks;
 pub mod identity;
 pub mod interrupts;
+pub mod note;
 pub mod process;
 pub mod shared;
 pub mod signals;
 pub mod trigger;
 pub mod wake;
 pub mod xact;
+
+pub use pgrx::pg_sys::Oid;

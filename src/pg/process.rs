@@ -128,10 +128,12 @@ pub fn report_activity(running: bool) {
 }
 
 /// Hands table statistics over: a worker must do so itself, or autovacuum never sees its tables.
-pub fn report_statistics() {
+///
+/// `last` says that the process goes to sleep for long: what was held back is handed over too.
+pub fn report_statistics(last: bool) {
     // SAFETY: outside a transaction.
     unsafe {
-        pg_sys::pgstat_report_stat(false);
+        pg_sys::pgstat_report_stat(last);
     }
 }
 

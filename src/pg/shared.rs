@@ -11,10 +11,11 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU8, A
 
 use pgrx::pg_sys;
 
+use super::note::Note;
+
 /// Databases that can have a worker at once.
 pub const SLOTS: usize = 128;
 const REQUESTS: usize = 64;
-const NOTE_LEN: usize = 248;
 
 /// What the worker of a database is doing; shown in `meetlink.workers`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,48 +72,6 @@ pub enum Farewell {
     None = 0,
     /// The extension is not in this database, or meetlink is paused there.
     NotWanted = 1,
-}
-
-/// A line of text that one process writes and others read, without a lock.
-///
-/// The sequence number is odd while the text changes (a seqlock); readers that meet a change try
-/// again a few times and then take nothing.
-pub struct Note {
-    sequence: AtomicU32,
-    len: AtomicU32,
-    bytes: [AtomicU8; NOTE_LEN],
-}
-
-impl Note {
-    /// Replaces the text; cut at a character's boundary if it is too long.
-    pub fn set(&self, text: &str) {
-        let mut end = text.len().min(NOTE_LEN);
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        self.sequence.fetch_add(1, AcqRel);
-        for (cell, byte) in self.bytes.iter().zip(text.as_bytes()[..end].iter()) {
-            cell.store(*byte, Relaxed);
-        }
-        self.len.store(end as u32, Relaxed);
-        self.sequence.fetch_add(1, Release);
-    }
-
-    /// The text, unless it is empty.
-    pub fn get(&self) -> Option<String> {
-        for _ in 0..8 {
-            let before = self.sequence.load(Acquire);
-            let len = (self.len.load(Relaxed) as usize).min(NOTE_LEN);
-            let bytes: Vec<u8> = self.bytes[..len].iter().map(|b| b.load(Relaxed)).collect();
-            std::sync::atomic::fence(Acquire);
-            if before % 2 == 0 && self.sequence.load(Relaxed) == before {
-                return String::from_utf8(bytes)
-                    .ok()
-                    .filter(|text| !text.is_empty());
-            }
-        }
-        None
-    }
 }
 
 /// One database's worker.

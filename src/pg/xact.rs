@@ -33,17 +33,6 @@ pub fn transaction<T>(f: impl FnOnce() -> Result<T, PgError>) -> Result<T, PgErr
     done
 }
 
-/// Takes a fresh snapshot for the statements of `f`, so that they see what has committed since.
-pub fn with_fresh_snapshot<T>(f: impl FnOnce() -> Result<T, PgError>) -> Result<T, PgError> {
-    // SAFETY: inside a transaction; popped below unless `f` raises, in which case the rollback
-    // drops it.
-    unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };
-    let value = f()?;
-    // SAFETY: as above.
-    unsafe { pg_sys::PopActiveSnapshot() };
-    Ok(value)
-}
-
 /// Runs `f` in a subtransaction: what it did is undone on `Err`, on a raised error and on a panic,
 /// and the surrounding transaction goes on.
 pub fn subtransaction<T>(f: impl FnOnce() -> Result<T, PgError>) -> Result<T, PgError> {

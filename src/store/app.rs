@@ -4,9 +4,9 @@
 //! superuser is not subject to row security, whose policies are code. Writing runs triggers, so it
 //! happens as the table's owner in a security-restricted operation.
 
+use crate::pg::Oid;
 use chrono::{DateTime, Utc};
 use pgrx::PgSqlErrorCode;
-use pgrx::pg_sys;
 use uuid::Uuid;
 
 use super::mapped::Mapped;
@@ -185,7 +185,7 @@ pub fn as_owner_of_connections<T>(
 ///
 /// To be called in a subtransaction that is rolled back when it fails.
 fn as_owner_of<T>(
-    table: Option<pg_sys::Oid>,
+    table: Option<Oid>,
     f: impl FnOnce() -> Result<T, PgError>,
 ) -> Result<T, PgError> {
     let owner = table.and_then(identity::owner_of).ok_or_else(|| {

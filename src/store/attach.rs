@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pgrx::pg_sys;
+use crate::pg::Oid;
 use pgrx::spi::{quote_identifier, quote_literal};
 
 use super::config::Config;
@@ -13,7 +13,7 @@ use crate::pg::error::PgError;
 /// What a relation is.
 pub struct Relation {
     /// Its oid.
-    pub oid: pg_sys::Oid,
+    pub oid: Oid,
     /// Its quoted, qualified name.
     pub name: String,
     /// `pg_class.relkind`.
@@ -25,7 +25,7 @@ pub struct Relation {
 }
 
 /// Describes a relation; `None` if it is not there.
-pub fn describe(oid: pg_sys::Oid) -> Result<Option<Relation>, PgError> {
+pub fn describe(oid: Oid) -> Result<Option<Relation>, PgError> {
     let head = sql::query_one(
         "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), c.relkind::text, \
                 c.relpersistence::text \
@@ -80,7 +80,7 @@ pub const TRIGGER_CONNECTION: &str = "meetlink_connection_changed";
 
 /// The table itself and, where it is partitioned, every table below it: a statement-level trigger
 /// fires for the table that the statement names.
-fn with_partitions(oid: pg_sys::Oid) -> Result<Vec<String>, PgError> {
+fn with_partitions(oid: Oid) -> Result<Vec<String>, PgError> {
     sql::query(
         "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) \
            FROM (SELECT $1::oid AS oid \

@@ -1,9 +1,9 @@
 //! meetlink's own configuration: the mapping, the pause, the OAuth clients, the holds.
 
+use crate::pg::Oid;
 use pgrx::JsonB;
-use pgrx::pg_sys;
 
-use super::sql::{self, get, maybe};
+use super::sql::{self, get};
 use crate::domain::mapping::Mapping;
 use crate::pg::error::PgError;
 use crate::pg::process;
@@ -16,17 +16,17 @@ pub struct Config {
     /// `options` of `meetlink_attach`.
     pub options: serde_json::Value,
     /// Sessions table: oid and quoted name, `None` when it was dropped.
-    pub sessions: Option<(pg_sys::Oid, String)>,
+    pub sessions: Option<(Oid, String)>,
     /// Connections table.
-    pub connections: Option<(pg_sys::Oid, String)>,
+    pub connections: Option<(Oid, String)>,
     /// Profiles table.
-    pub profiles: Option<(pg_sys::Oid, String)>,
+    pub profiles: Option<(Oid, String)>,
     /// Whether this is the database where meetlink was attached, and not a copy of it.
     pub at_home: bool,
 }
 
 /// Where a configuration is at home.
-pub fn home() -> (String, pg_sys::Oid) {
+pub fn home() -> (String, Oid) {
     (
         process::system_identifier().to_string(),
         process::my_database(),
@@ -54,10 +54,7 @@ pub fn read() -> Result<Option<Config>, PgError> {
         |row| {
             let table = |oid: usize, name: usize, there: usize| -> Result<_, PgError> {
                 if get::<bool>(row, there)? {
-                    Ok(Some((
-                        get::<pg_sys::Oid>(row, oid)?,
-                        get::<String>(row, name)?,
-                    )))
+                    Ok(Some((get::<Oid>(row, oid)?, get::<String>(row, name)?)))
                 } else {
                     Ok(None)
                 }
@@ -103,7 +100,7 @@ pub fn come_home() -> Result<bool, PgError> {
 
 /// Stores the mapping.
 pub fn write(
-    tables: [pg_sys::Oid; 3],
+    tables: [Oid; 3],
     mapping: &Mapping,
     options: serde_json::Value,
 ) -> Result<(), PgError> {
@@ -252,14 +249,4 @@ pub fn release_tutor_holds(provider: &str, tutor: uuid::Uuid) -> Result<(), PgEr
         &[provider.into(), sql::from_uuid(tutor).into()],
     )?;
     Ok(())
-}
-
-/// Version of the SQL objects in this database.
-pub fn installed_version() -> Result<Option<String>, PgError> {
-    sql::query_one(
-        "SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'meetlink'",
-        &[],
-        |row| maybe(row, 1),
-    )
-    .map(Option::flatten)
 }

@@ -5,6 +5,9 @@
 
 use pgrx::spi::{quote_identifier, quote_literal};
 
+mod connections;
+mod views;
+
 use super::config::Config;
 use crate::domain::mapping::Table;
 
@@ -251,148 +254,14 @@ impl Mapped {
         format!("{name} = ({value})::{cast}")
     }
 
-    fn assign_connection(&self, role: &str, value: &str) -> String {
-        let mapping = &self.config.mapping;
-        let name = mapping
-            .column(Table::Connections, role)
-            .map(quote_identifier)
-            .unwrap_or_default();
-        let cast = mapping.cast(Table::Connections, role).unwrap_or("text");
-        format!("{name} = ({value})::{cast}")
-    }
-
-    /// Stores refreshed tokens, unless the refresh token has changed meanwhile. `$1` tutor, `$2`
-    /// provider, `$3` the refresh token's envelope as read, `$4` and `$5` new envelopes (`$5` may
-    /// be NULL: keep), `$6` expiry in microseconds since the epoch.
-    pub fn write_tokens(&self) -> String {
-        let refresh = self.c("refresh_token_encrypted");
-        format!(
-            "UPDATE {} c SET {}, {}, {} WHERE {} = $1 AND {}::text = $2 AND {refresh}::text = $3",
-            self.connections,
-            self.assign_connection("access_token_encrypted", "$4::text"),
-            self.assign_connection(
-                "refresh_token_encrypted",
-                &format!("COALESCE($5::text, {refresh}::text)")
-            ),
-            self.assign_connection(
-                "token_expires_at",
-                "pg_catalog.to_timestamp($6::bigint / 1000000.0)"
-            ),
-            self.c("tutor_id"),
-            self.c("provider"),
-        )
-    }
-
-    /// Marks a connection as in need of consent, unless its tokens have changed meanwhile. `$1`
-    /// tutor, `$2` provider, `$3` the refresh token's envelope as read.
-    pub fn mark_reauth(&self) -> String {
-        format!(
-            "UPDATE {} c SET {} WHERE {} = $1 AND {}::text = $2 \
-               AND {}::text IS NOT DISTINCT FROM $3",
-            self.connections,
-            self.assign_connection("connection_status", "'needs_reauth'"),
-            self.c("tutor_id"),
-            self.c("provider"),
-            self.c("refresh_token_encrypted"),
-        )
-    }
-
-    /// Stores a tutor's tokens. `$1` tutor, `$2` provider, `$3` and `$4` envelopes (access may be
-    /// NULL), `$5` expiry in microseconds. Two statements: try the first, then the second; where a
-    /// tutor has one row for all providers, it is taken over.
-    pub fn connect(&self, one_row_a_tutor: bool) -> [String; 2] {
-        let values = [
-            ("provider", "$2::text"),
-            ("access_token_encrypted", "$3::text"),
-            ("refresh_token_encrypted", "$4::text"),
-            (
-                "token_expires_at",
-                "pg_catalog.to_timestamp($5::bigint / 1000000.0)",
-            ),
-            ("connection_status", "'connected'"),
-            ("is_active", "true"),
-        ];
-        let known: Vec<&(&str, &str)> = values
-            .iter()
-            .filter(|(role, _)| {
-                self.config
-                    .mapping
-                    .column(Table::Connections, role)
-                    .is_some()
-            })
-            .collect();
-        let set: Vec<String> = known
-            .iter()
-            .map(|(role, value)| self.assign_connection(role, value))
-            .collect();
-        let same = if one_row_a_tutor {
-            "true OR $2::text IS NULL".to_owned()
-        } else {
-            format!("{}::text = $2::text", self.c("provider"))
-        };
-        let update = format!(
-            "UPDATE {} c SET {} WHERE {} = $1 AND ({same})",
-            self.connections,
-            set.join(", "),
-            self.c("tutor_id"),
-        );
-        let mapping = &self.config.mapping;
-        let bare = |role: &str| {
-            mapping
-                .column(Table::Connections, role)
-                .map(quote_identifier)
-                .unwrap_or_default()
-        };
-        let cast = |role: &str| mapping.cast(Table::Connections, role).unwrap_or("text");
-        let names: Vec<String> = known.iter().map(|(role, _)| bare(role)).collect();
-        let casts: Vec<String> = known
-            .iter()
-            .map(|(role, value)| format!("({value})::{}", cast(role)))
-            .collect();
-        let insert = format!(
-            "INSERT INTO {} ({}, {}) VALUES ($1, {})",
-            self.connections,
-            bare("tutor_id"),
-            names.join(", "),
-            casts.join(", ")
-        );
-        [update, insert]
-    }
-
-    /// Forgets a tutor's tokens. `$1` tutor, `$2` provider.
-    pub fn disconnect(&self) -> String {
-        let mut set = vec![
-            self.assign_connection("access_token_encrypted", "NULL"),
-            self.assign_connection("refresh_token_encrypted", "NULL"),
-            self.assign_connection("token_expires_at", "NULL"),
-            self.assign_connection("connection_status", "'disconnected'"),
-        ];
-        if self
-            .config
-            .mapping
-            .column(Table::Connections, "is_active")
-            .is_some()
-        {
-            set.push(self.assign_connection("is_active", "false"));
-        }
-        format!(
-            "UPDATE {} c SET {} WHERE {} = $1 AND {}::text = $2",
-            self.connections,
-            set.join(", "),
-            self.c("tutor_id"),
-            self.c("provider"),
-        )
-    }
-
     /// The session as its reader sees it. `$1`: its id.
     pub fn see_session(&self, for_update: bool) -> String {
         format!(
-            "SELECT {}, {}, {}::text, {}::text, {} FROM {} s WHERE {} = $1{}",
+            "SELECT {}, {}, {}::text, {}::text FROM {} s WHERE {} = $1{}",
             self.wants(),
             self.lacks_link(),
             self.s("join_url"),
             self.s("provider"),
-            self.s("tutor_id"),
             self.sessions,
             self.s("id"),
             // The weakest lock that asks for the right to update; it waits for no write of ours.
@@ -413,66 +282,6 @@ impl Mapped {
             sessions = self.sessions,
             wants = self.wants(),
             start = self.s("scheduled_start_at"),
-        )
-    }
-
-    /// Rows of `meetlink.missing_links` before the state of their jobs is joined.
-    pub fn view_missing(&self) -> String {
-        let name = |alias| self.or_null(alias, Table::Profiles, "full_name", "text");
-        let profile = |alias| self.or_null(alias, Table::Profiles, "id", "uuid");
-        format!(
-            "SELECT {id}::uuid, {booking}::uuid, {tname}::text, {sname}::text, {start}, \
-                    {provider}::text, {url}::text, {external}::text, {status}::text \
-               FROM {sessions} s \
-               JOIN {profiles} t ON {tid} = {tutor} \
-               {join} {profiles} st ON {sid} = {student} \
-              WHERE {lacks} AND {open} AND {start} > pg_catalog.now() \
-              ORDER BY {start}, {id}",
-            id = self.s("id"),
-            booking = self.or_null("s", Table::Sessions, "booking_id", "uuid"),
-            tname = name("t"),
-            sname = name("st"),
-            start = self.s("scheduled_start_at"),
-            provider = self.s("provider"),
-            url = self.s("join_url"),
-            external = self.s("meeting_external_id"),
-            status = self.s("status"),
-            sessions = self.sessions,
-            profiles = self.profiles,
-            tid = profile("t"),
-            sid = profile("st"),
-            tutor = self.s("tutor_id"),
-            student = self.or_null("s", Table::Sessions, "student_id", "uuid"),
-            join = match self.config.mapping.column(Table::Sessions, "student_id") {
-                Some(_) => "JOIN",
-                None => "LEFT JOIN",
-            },
-            lacks = self.lacks_link(),
-            open = self.is_open(),
-        )
-    }
-
-    /// Rows of `meetlink.tutor_connections` before waiting sessions are counted.
-    pub fn view_tutors(&self) -> String {
-        let p = |role, null| self.or_null("t", Table::Profiles, role, null);
-        let only_tutors = match self.column("t", Table::Profiles, "role") {
-            Some(role) => format!("{role}::text = 'tutor'"),
-            None => "true".to_owned(),
-        };
-        format!(
-            "SELECT {}::uuid, {}::text, {}::text, {}::text, {}::text, {} \
-               FROM {} t LEFT JOIN {} c ON {} = {} WHERE {only_tutors} ORDER BY {}",
-            p("id", "uuid"),
-            p("full_name", "text"),
-            p("email", "text"),
-            self.c("provider"),
-            self.c("connection_status"),
-            self.c("token_expires_at"),
-            self.profiles,
-            self.connections,
-            self.c("tutor_id"),
-            p("id", "uuid"),
-            p("full_name", "text"),
         )
     }
 }

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::mapped::Mapped;
-use super::sql::{self, from_uuid, get, maybe, maybe_uuid};
+use super::sql::{self, from_uuid, get, maybe};
 use crate::domain::failure::Reason;
 use crate::domain::state::State;
 use crate::pg::error::PgError;
@@ -18,8 +18,6 @@ pub struct Seen {
     pub join_url: Option<String>,
     /// Its provider.
     pub provider: Option<String>,
-    /// Its tutor.
-    pub tutor: Option<Uuid>,
 }
 
 /// Reads a session with the caller's own rights; `None` where it is missing or hidden.
@@ -33,7 +31,6 @@ pub fn see(mapped: &Mapped, session: Uuid, for_update: bool) -> Result<Option<Se
                 lacks_link: get(row, 2)?,
                 join_url: maybe(row, 3)?,
                 provider: maybe(row, 4)?,
-                tutor: maybe_uuid(row, 5)?,
             })
         },
     )

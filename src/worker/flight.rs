@@ -97,8 +97,8 @@ pub enum Ready {
     Go(Flight, Secret),
     /// First a new access token.
     Renew(Flight, Box<Request>),
-    /// It fails before anything is sent. The flag says whether a tutor's connection is meant.
-    Fail(Option<&'static dyn Provider>, Failure),
+    /// It fails before anything is sent, at this provider if one was chosen.
+    Fail(Option<&'static dyn Provider>, Option<Box<Flight>>, Failure),
 }
 
 /// Makes a claimed job ready.
@@ -130,12 +130,12 @@ pub fn prepare(claimed: &Claimed, desk: &Desk<'_>) -> Ready {
         Choice::Renew(provider) => {
             let text = "The tutor's connection has ended and must be renewed.";
             let failure = Failure::new(Class::TutorMustAct, Reason::ConsentRevoked, text);
-            return Ready::Fail(Some(provider), failure);
+            return Ready::Fail(Some(provider), None, failure);
         }
         Choice::None => {
             let text = "The tutor is connected to no provider.";
             let failure = Failure::new(Class::TutorMustAct, Reason::NotConnected, text);
-            return Ready::Fail(None, failure);
+            return Ready::Fail(None, None, failure);
         }
     };
     let flight = Flight {
@@ -162,12 +162,13 @@ pub fn prepare(claimed: &Claimed, desk: &Desk<'_>) -> Ready {
     match tokens(&flight, connection, desk) {
         Ok(Token::Fresh(token)) => Ready::Go(flight, token),
         Ok(Token::Renew(request)) => Ready::Renew(flight, request),
-        Err(failure) => Ready::Fail(Some(provider), failure),
+        Err(failure) => Ready::Fail(Some(provider), Some(Box::new(flight)), failure),
     }
 }
 
 fn unfit(text: &str) -> Ready {
     Ready::Fail(
+        None,
         None,
         Failure::new(Class::Permanent, Reason::SessionUnfit, text),
     )

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use pgrx::pg_sys;
+use crate::pg::Oid;
 use pgrx::prelude::*;
 
 use crate::pg::catalog;
@@ -45,7 +45,7 @@ pub fn run() {
         return;
     };
     shared.be_launcher();
-    let mut entries: HashMap<pg_sys::Oid, Entry> = HashMap::new();
+    let mut entries: HashMap<Oid, Entry> = HashMap::new();
     adopt_living(shared, &mut entries);
     want_all(&mut entries);
     loop {
@@ -69,7 +69,7 @@ pub fn run() {
 }
 
 /// After a restart of the launcher alone, workers of its predecessor may be at work.
-fn adopt_living(shared: &'static Shared, entries: &mut HashMap<pg_sys::Oid, Entry>) {
+fn adopt_living(shared: &'static Shared, entries: &mut HashMap<Oid, Entry>) {
     for slot in shared.used() {
         if let Some(database) = slot.database() {
             want(entries, database);
@@ -82,7 +82,7 @@ fn adopt_living(shared: &'static Shared, entries: &mut HashMap<pg_sys::Oid, Entr
     }
 }
 
-fn want(entries: &mut HashMap<pg_sys::Oid, Entry>, database: pg_sys::Oid) {
+fn want(entries: &mut HashMap<Oid, Entry>, database: Oid) {
     let now = Instant::now();
     entries
         .entry(database)
@@ -102,7 +102,7 @@ fn want(entries: &mut HashMap<pg_sys::Oid, Entry>, database: pg_sys::Oid) {
         });
 }
 
-fn want_all(entries: &mut HashMap<pg_sys::Oid, Entry>) {
+fn want_all(entries: &mut HashMap<Oid, Entry>) {
     match catalog::connectable_databases() {
         Ok(databases) => databases
             .into_iter()
@@ -112,7 +112,7 @@ fn want_all(entries: &mut HashMap<pg_sys::Oid, Entry>) {
 }
 
 /// Sees which workers have ended, and decides what follows.
-fn watch(shared: &'static Shared, entries: &mut HashMap<pg_sys::Oid, Entry>) {
+fn watch(shared: &'static Shared, entries: &mut HashMap<Oid, Entry>) {
     let now = Instant::now();
     let mut over = Vec::new();
     for (database, entry) in entries.iter_mut() {
@@ -159,7 +159,7 @@ fn watch(shared: &'static Shared, entries: &mut HashMap<pg_sys::Oid, Entry>) {
     }
 }
 
-fn start_due(shared: &'static Shared, entries: &mut HashMap<pg_sys::Oid, Entry>) {
+fn start_due(shared: &'static Shared, entries: &mut HashMap<Oid, Entry>) {
     let now = Instant::now();
     if !entries
         .values()
@@ -181,7 +181,7 @@ fn start_due(shared: &'static Shared, entries: &mut HashMap<pg_sys::Oid, Entry>)
         }
         there || entry.child.is_some()
     });
-    let probing = |entries: &HashMap<pg_sys::Oid, Entry>| {
+    let probing = |entries: &HashMap<Oid, Entry>| {
         let fresh = entries.iter().filter(|(database, entry)| {
             entry.child.is_some()
                 && shared

@@ -6,6 +6,7 @@ mod launcher;
 mod outcome;
 mod pool;
 mod run;
+mod standing;
 mod step;
 
 pub use launcher::run as launch;

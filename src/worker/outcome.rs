@@ -158,9 +158,7 @@ impl Office<'_> {
             counts: verdict.counts,
             reason,
             error: &shorten(&failure.text),
-            may_exist: failure.may_exist
-                || (verdict.state == State::InDoubt)
-                || (flight.is_none() && claimed.may_exist_since.is_some()),
+            may_exist: failure.may_exist,
             provider: name,
         })?;
         jobs::announce(session, verdict.state)?;

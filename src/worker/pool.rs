@@ -65,8 +65,6 @@ pub enum Report {
         session: Uuid,
         /// Its end.
         end: End,
-        /// How long the thread had it.
-        took: Duration,
     },
     /// Of a refresh.
     Refreshed {
@@ -215,16 +213,11 @@ impl Inner {
 fn serve(inner: &Inner) {
     loop {
         let task = inner.take();
-        let began = std::time::Instant::now();
         let report = match task.work {
             Work::Attempt { session, flow } => {
                 let end = guarded(|| advance(&task.client, flow))
                     .unwrap_or_else(|| End::Failed(internal_fault()));
-                Report::Attempt {
-                    session,
-                    end,
-                    took: began.elapsed(),
-                }
+                Report::Attempt { session, end }
             }
             Work::Refresh {
                 account,
@@ -259,7 +252,6 @@ fn undone(work: Work, failure: Failure) -> Report {
         Work::Attempt { session, .. } => Report::Attempt {
             session,
             end: End::Failed(failure),
-            took: Duration::ZERO,
         },
         Work::Refresh { account, .. } => Report::Refreshed {
             account,

@@ -64,6 +64,8 @@ pub struct After {
     pub next_due: Option<i64>,
     /// Whether there may be more to claim or to take at once.
     pub more: bool,
+    /// Jobs claimed.
+    pub claimed: usize,
     /// Whether a link became visible.
     pub ready: bool,
 }
@@ -82,7 +84,7 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
     };
     for report in reports {
         match report {
-            Report::Attempt { session, end, .. } => {
+            Report::Attempt { session, end } => {
                 if let Some(flight) = view.flights.get(session) {
                     attempt_ended(view, &office, flight, end, &mut after)?;
                 }
@@ -199,6 +201,7 @@ fn renew(
     match renewal(&flight, &desk) {
         Ok(request) => after.renew.push((flight, Some(Box::new(request)))),
         Err(failure) => {
+            let failure = still_in_doubt(&flight.claimed, failure);
             office.failed(
                 &flight.claimed,
                 Some(flight.provider),
@@ -228,11 +231,12 @@ fn refresh_ended(
         Ok(grant) => store_grant(view, office, account, &flights, grant),
         Err(failure) => {
             for flight in &flights {
+                let failure = still_in_doubt(&flight.claimed, failure.clone());
                 office.failed(
                     &flight.claimed,
                     Some(flight.provider),
                     Some(flight),
-                    failure,
+                    &failure,
                 )?;
                 after.landed.push(flight.claimed.session);
             }
@@ -256,6 +260,7 @@ fn refresh_ended(
             for flight in flights {
                 let text = "The connection changed while its token was refreshed.";
                 let failure = Failure::new(Class::Retry, Reason::Interrupted, text);
+                let failure = still_in_doubt(&flight.claimed, failure);
                 office.failed(
                     &flight.claimed,
                     Some(flight.provider),
@@ -288,6 +293,12 @@ fn store_grant(
     office.store_grant(keys, account, old, grant, nonces)
 }
 
+/// A failure before anything was sent leaves an earlier doubt as it was.
+fn still_in_doubt(claimed: &Claimed, failure: Failure) -> Failure {
+    let may_exist = failure.may_exist || claimed.may_exist_since.is_some();
+    failure.may_exist(may_exist)
+}
+
 fn oauth_clients() -> Result<HashMap<&'static str, Option<(String, String)>>, PgError> {
     provider::all()
         .iter()
@@ -307,6 +318,7 @@ fn claim(
     if claimed.is_empty() {
         return Ok(());
     }
+    after.claimed = claimed.len();
     after.more |= claimed.len() == room;
     let ids: Vec<Uuid> = claimed.iter().map(|job| job.session).collect();
     let sessions: HashMap<Uuid, app::Session> = app::sessions(mapped, &ids)?
@@ -377,8 +389,9 @@ fn settle(
                     .any(|(other, _)| other.account() == flight.account());
             after.renew.push((flight, (!under_way).then_some(request)));
         }
-        Ready::Fail(provider, failure) => {
-            office.failed(job, provider, None, &failure)?;
+        Ready::Fail(provider, flight, failure) => {
+            let failure = still_in_doubt(job, failure);
+            office.failed(job, provider, flight.as_deref(), &failure)?;
         }
     }
     Ok(())

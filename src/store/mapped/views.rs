@@ -1,0 +1,66 @@
+//! Statements behind the views that show people's names.
+
+use super::Mapped;
+use crate::domain::mapping::Table;
+
+impl Mapped {
+    /// Rows of `meetlink.missing_links` before the state of their jobs is joined.
+    pub fn view_missing(&self) -> String {
+        let name = |alias| self.or_null(alias, Table::Profiles, "full_name", "text");
+        let profile = |alias| self.or_null(alias, Table::Profiles, "id", "uuid");
+        format!(
+            "SELECT {id}::uuid, {booking}::uuid, {tname}::text, {sname}::text, {start}, \
+                    {provider}::text, {url}::text, {external}::text, {status}::text \
+               FROM {sessions} s \
+               JOIN {profiles} t ON {tid} = {tutor} \
+               {join} {profiles} st ON {sid} = {student} \
+              WHERE {lacks} AND {open} AND {start} > pg_catalog.now() \
+              ORDER BY {start}, {id}",
+            id = self.s("id"),
+            booking = self.or_null("s", Table::Sessions, "booking_id", "uuid"),
+            tname = name("t"),
+            sname = name("st"),
+            start = self.s("scheduled_start_at"),
+            provider = self.s("provider"),
+            url = self.s("join_url"),
+            external = self.s("meeting_external_id"),
+            status = self.s("status"),
+            sessions = self.sessions,
+            profiles = self.profiles,
+            tid = profile("t"),
+            sid = profile("st"),
+            tutor = self.s("tutor_id"),
+            student = self.or_null("s", Table::Sessions, "student_id", "uuid"),
+            join = match self.config.mapping.column(Table::Sessions, "student_id") {
+                Some(_) => "JOIN",
+                None => "LEFT JOIN",
+            },
+            lacks = self.lacks_link(),
+            open = self.is_open(),
+        )
+    }
+
+    /// Rows of `meetlink.tutor_connections` before waiting sessions are counted.
+    pub fn view_tutors(&self) -> String {
+        let p = |role, null| self.or_null("t", Table::Profiles, role, null);
+        let only_tutors = match self.column("t", Table::Profiles, "role") {
+            Some(role) => format!("{role}::text = 'tutor'"),
+            None => "true".to_owned(),
+        };
+        format!(
+            "SELECT {}::uuid, {}::text, {}::text, {}::text, {}::text, {} \
+               FROM {} t LEFT JOIN {} c ON {} = {} WHERE {only_tutors} ORDER BY {}",
+            p("id", "uuid"),
+            p("full_name", "text"),
+            p("email", "text"),
+            self.c("provider"),
+            self.c("connection_status"),
+            self.c("token_expires_at"),
+            self.profiles,
+            self.connections,
+            self.c("tutor_id"),
+            p("id", "uuid"),
+            p("full_name", "text"),
+        )
+    }
+}
