@@ -18,6 +18,9 @@ mod worker;
 
 pg_module_magic!(name, version);
 
+#[cfg(any(test, feature = "pg_test"))]
+mod tests;
+
 // One file a layer, in this order.
 extension_sql_file!("../sql/install/01_schema.sql", name = "schema", bootstrap);
 extension_sql_file!(
@@ -50,5 +53,18 @@ pub extern "C-unwind" fn _PG_init() {
         pg::shared::install();
         pg::hooks::install();
         pg::process::register_launcher();
+    }
+}
+
+/// What `cargo pgrx test` looks for.
+#[cfg(test)]
+pub mod pg_test {
+    /// Nothing to prepare.
+    pub fn setup(_options: Vec<&str>) {}
+
+    /// Settings of the test server.
+    #[must_use]
+    pub fn postgresql_conf_options() -> Vec<&'static str> {
+        vec!["shared_preload_libraries = 'meetlink'"]
     }
 }

@@ -37,7 +37,7 @@ impl Note {
             let len = (self.len.load(Relaxed) as usize).min(NOTE_LEN);
             let bytes: Vec<u8> = self.bytes[..len].iter().map(|b| b.load(Relaxed)).collect();
             fence(Acquire);
-            if before % 2 == 0 && self.sequence.load(Relaxed) == before {
+            if before.is_multiple_of(2) && self.sequence.load(Relaxed) == before {
                 return String::from_utf8(bytes)
                     .ok()
                     .filter(|text| !text.is_empty());

@@ -46,26 +46,25 @@ unsafe extern "C-unwind" fn at_end(
     event: pg_sys::XactEvent::Type,
     _argument: *mut std::ffi::c_void,
 ) {
-    use pg_sys::XactEvent::*;
-    match event {
-        XACT_EVENT_COMMIT => {
-            if WANTED.replace(false) {
-                worker_now();
-            }
-        }
-        XACT_EVENT_PREPARE => {
-            // COMMIT PREPARED may come from any backend, which knows nothing of us: the worker
-            // keeps an eye on prepared transactions while there are any.
-            if WANTED.replace(false) {
-                // SAFETY: as above.
-                let database = unsafe { pg_sys::MyDatabaseId };
-                if let Some(slot) = shared::get().and_then(|shared| shared.slot(database)) {
-                    slot.note_prepared();
-                }
-                worker_now();
-            }
-        }
-        XACT_EVENT_ABORT => WANTED.set(false),
-        _ => {}
+    use pg_sys::XactEvent::{XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PREPARE};
+    if !matches!(
+        event,
+        XACT_EVENT_ABORT | XACT_EVENT_COMMIT | XACT_EVENT_PREPARE
+    ) {
+        return;
     }
+    let wanted = WANTED.replace(false);
+    if !wanted || event == XACT_EVENT_ABORT {
+        return;
+    }
+    if event == XACT_EVENT_PREPARE {
+        // COMMIT PREPARED may come from any backend, which knows nothing of us: the worker keeps
+        // an eye on prepared transactions while there are any.
+        // SAFETY: as above.
+        let database = unsafe { pg_sys::MyDatabaseId };
+        if let Some(slot) = shared::get().and_then(|shared| shared.slot(database)) {
+            slot.note_prepared();
+        }
+    }
+    worker_now();
 }

@@ -67,6 +67,9 @@ impl Flight {
     }
 }
 
+/// The operator's OAuth clients by provider, as stored: id and sealed secret.
+pub type Clients = HashMap<&'static str, Option<(String, String)>>;
+
 /// Everything that making ready needs to look at.
 pub struct Desk<'a> {
     /// Settings.
@@ -77,8 +80,8 @@ pub struct Desk<'a> {
     pub sessions: &'a HashMap<Uuid, Session>,
     /// Connections by tutor.
     pub connections: &'a HashMap<Uuid, Vec<Connection>>,
-    /// The operator's OAuth clients as stored: id and sealed secret.
-    pub clients: &'a HashMap<&'static str, Option<(String, String)>>,
+    /// The operator's OAuth clients.
+    pub clients: &'a Clients,
     /// Holds in force.
     pub holds: &'a [Held],
     /// Now.

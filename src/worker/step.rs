@@ -13,7 +13,7 @@ use aes_gcm::aead::rand_core::RngCore;
 use chrono::Utc;
 use uuid::Uuid;
 
-use super::flight::{Desk, Flight, Ready, prepare, renewal};
+use super::flight::{Clients, Desk, Flight, Ready, prepare, renewal};
 use super::outcome::Office;
 use super::pool::{Account, End, Report};
 use crate::config::Settings;
@@ -299,7 +299,7 @@ fn still_in_doubt(claimed: &Claimed, failure: Failure) -> Failure {
     failure.may_exist(may_exist)
 }
 
-fn oauth_clients() -> Result<HashMap<&'static str, Option<(String, String)>>, PgError> {
+fn oauth_clients() -> Result<Clients, PgError> {
     provider::all()
         .iter()
         .map(|provider| Ok((provider.name(), config::oauth_client(provider.name())?)))
