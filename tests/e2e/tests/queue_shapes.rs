@@ -172,10 +172,10 @@ fn a_prepared_transaction_gets_its_link_once_it_is_committed_by_whomever() {
         "SELECT state = 'idle' FROM meetlink.workers",
     );
     let mut client = app.client();
+    client.batch_execute("COMMIT PREPARED 'kept'").unwrap();
     client
-        .batch_execute("COMMIT PREPARED 'kept'; ROLLBACK PREPARED 'dropped'")
+        .batch_execute("ROLLBACK PREPARED 'dropped'")
         .unwrap();
-    let mut client = app.client();
     meetlink_e2e::wait::until_true(
         Duration::from_secs(8),
         "the prepared booking's link",
@@ -195,7 +195,10 @@ fn a_transaction_prepared_before_a_restart_gets_its_link() {
     client.batch_execute("PREPARE TRANSACTION 'kept'").unwrap();
     drop(client);
     app.cluster.restart(meetlink_e2e::StopMode::Fast);
-    life::wait_for_worker(&app.cluster, "app");
+    app.wait_until(
+        "an idle worker",
+        "SELECT state = 'idle' FROM meetlink.workers",
+    );
     let mut client = app.client();
     client.batch_execute("COMMIT PREPARED 'kept'").unwrap();
     meetlink_e2e::wait::until_true(

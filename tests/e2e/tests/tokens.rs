@@ -105,7 +105,7 @@ fn a_second_refusal_asks_the_tutor_to_reconnect() {
         let tutor = app.tutor(provider, &name);
         let rule = Rule::always(provider, Call::Create, Action::Unauthorized);
         app.simulator.fault(rule);
-        let session = app.book(tutor, student); std::thread::sleep(Duration::from_secs(2)); eprintln!("DBG {provider:?} {} tokens {} creates {:?}", app.status(session), count(&app, provider, Call::Token), creates(&app, provider, &name).len()); for a in ledger(&app, session).iter().take(4) { eprintln!("DBG {a:?}"); }
+        let session = app.book(tutor, student);
         let status = app.wait_for_state(session, "needs_action");
         assert_eq!(status["action"]["kind"], "reconnect");
         assert_plain(&status);

@@ -1,4 +1,0 @@
-fn main() {
-    eprintln!("bench: not written yet");
-    std::process::exit(1);
-}
