@@ -63,13 +63,18 @@ pub fn catch<T>(f: impl FnOnce() -> Result<T, PgError>) -> Result<T, PgError> {
 
 /// Raises an ERROR with an optional hint.
 pub fn raise(code: PgSqlErrorCode, message: String, hint: Option<String>) -> ! {
+    report(PgLogLevel::ERROR, code, message, hint);
+    unreachable!("an ERROR does not return")
+}
+
+/// Says something at a level below ERROR (or raises, at ERROR).
+pub fn report(level: PgLogLevel, code: PgSqlErrorCode, message: String, hint: Option<String>) {
     let report = pgrx::pg_sys::panic::ErrorReport::new(code, message, "meetlink");
     let report = match hint {
         Some(hint) => report.set_hint(hint),
         None => report,
     };
-    report.report(PgLogLevel::ERROR);
-    unreachable!("an ERROR does not return")
+    report.report(level);
 }
 
 fn describe(error: CaughtError) -> PgError {

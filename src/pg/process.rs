@@ -8,7 +8,7 @@ use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTi
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::interrupts;
+use super::{error, interrupts};
 
 // Postgres's own handlers as they are: pgrx's bindings wrap them in a guard that is not for signal
 // handlers (src/include/tcop/tcopprot.h, src/include/postmaster/interrupt.h).
@@ -208,10 +208,11 @@ pub fn preloading() -> bool {
 
 /// A WARNING in the server log, with a hint.
 pub fn warn(message: &str, hint: &str) {
-    ereport!(
-        WARNING,
-        PgSqlErrorCode::ERRCODE_WARNING,
+    let code = PgSqlErrorCode::ERRCODE_WARNING;
+    error::report(
+        PgLogLevel::WARNING,
+        code,
         message.to_owned(),
-        hint.to_owned()
+        Some(hint.to_owned()),
     );
 }

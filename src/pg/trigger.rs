@@ -11,7 +11,7 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::{extension, wake};
+use super::{error, extension, wake};
 
 /// What the trigger's first argument says.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -69,11 +69,15 @@ pub unsafe extern "C-unwind" fn meetlink_enqueue(
     };
     // SAFETY: `data` is a whole TriggerData for the time of the call.
     if let Err(trouble) = unsafe { enqueue(data) } {
-        ereport!(
-            WARNING,
+        error::report(
+            PgLogLevel::WARNING,
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             format!("meetlink did not queue this row: {trouble}"),
-            "The row itself is stored. Call meetlink_attach() again, then meetlink_create_missing()."
+            Some(
+                "The row itself is stored. Call meetlink_attach() again, then \
+                 meetlink_create_missing()."
+                    .to_owned(),
+            ),
         );
     }
     pg_sys::Datum::from(0usize)
@@ -134,7 +138,21 @@ unsafe fn enqueue(data: &pg_sys::TriggerData) -> Result<(), &'static str> {
             if relevant && let Some(id) = values.get(id) {
                 inbox.add(id);
             }
-        } else if !data.tg_newtable.is_null() {
+        } else if is_update {
+            each_pair(
+                data.tg_oldtable,
+                data.tg_newtable,
+                descriptor,
+                |old, new| {
+                    if wants(subject, new, watched)
+                        && old.is_none_or(|old| changed(descriptor, old, new, watched))
+                        && let Some(id) = new.get(id)
+                    {
+                        inbox.add(id);
+                    }
+                },
+            );
+        } else {
             each_row(data.tg_newtable, descriptor, |row| {
                 if wants(subject, row, watched)
                     && let Some(id) = row.get(id)
@@ -210,23 +228,89 @@ unsafe fn changed(descriptor: pg_sys::TupleDesc, old: &Row, new: &Row, watched: 
     })
 }
 
-/// Walks through a transition table with a read pointer of our own: other triggers share it.
+/// A transition table, walked through with a read pointer of our own: other triggers share it.
+struct Transition {
+    table: *mut pg_sys::Tuplestorestate,
+    pointer: i32,
+    slot: *mut pg_sys::TupleTableSlot,
+}
+
+impl Transition {
+    /// # Safety
+    /// The table must be one of the current trigger call, the descriptor that of its rows.
+    unsafe fn open(table: *mut pg_sys::Tuplestorestate, descriptor: pg_sys::TupleDesc) -> Self {
+        // SAFETY: by contract; the slot is dropped in `close` (or with its memory context on an
+        // error).
+        unsafe {
+            let flags = pg_sys::EXEC_FLAG_REWIND as i32;
+            let pointer = pg_sys::tuplestore_alloc_read_pointer(table, flags);
+            pg_sys::tuplestore_select_read_pointer(table, pointer);
+            pg_sys::tuplestore_rescan(table);
+            let operations = &raw const pg_sys::TTSOpsMinimalTuple;
+            let slot = pg_sys::MakeSingleTupleTableSlot(descriptor, operations);
+            Self {
+                table,
+                pointer,
+                slot,
+            }
+        }
+    }
+
+    /// The next row, which is valid until the next call.
+    unsafe fn next(&mut self) -> Option<Row> {
+        // SAFETY: opened above; another trigger may have selected its own pointer meanwhile.
+        unsafe {
+            pg_sys::tuplestore_select_read_pointer(self.table, self.pointer);
+            pg_sys::tuplestore_gettupleslot(self.table, true, false, self.slot)
+                .then_some(Row::Slot(self.slot))
+        }
+    }
+
+    unsafe fn close(self) {
+        // SAFETY: made in `open`.
+        unsafe { pg_sys::ExecDropSingleTupleTableSlot(self.slot) };
+    }
+}
+
 unsafe fn each_row(
     table: *mut pg_sys::Tuplestorestate,
     descriptor: pg_sys::TupleDesc,
     mut f: impl FnMut(&Row),
 ) {
-    // SAFETY: by contract; the slot is dropped below (or with its memory context on an error).
+    if table.is_null() {
+        return;
+    }
+    // SAFETY: by contract.
     unsafe {
-        let pointer = pg_sys::tuplestore_alloc_read_pointer(table, pg_sys::EXEC_FLAG_REWIND as i32);
-        pg_sys::tuplestore_select_read_pointer(table, pointer);
-        pg_sys::tuplestore_rescan(table);
-        let slot =
-            pg_sys::MakeSingleTupleTableSlot(descriptor, &raw const pg_sys::TTSOpsMinimalTuple);
-        while pg_sys::tuplestore_gettupleslot(table, true, false, slot) {
-            f(&Row::Slot(slot));
+        let mut rows = Transition::open(table, descriptor);
+        while let Some(row) = rows.next() {
+            f(&row);
         }
-        pg_sys::ExecDropSingleTupleTableSlot(slot);
+        rows.close();
+    }
+}
+
+/// Walks through old and new rows side by side: the executor appends both for each row that it
+/// updates, also for one that moves to another partition (src/backend/commands/trigger.c,
+/// `AfterTriggerSaveEvent`; src/backend/executor/nodeModifyTable.c, `ExecCrossPartitionUpdate`).
+unsafe fn each_pair(
+    before: *mut pg_sys::Tuplestorestate,
+    after: *mut pg_sys::Tuplestorestate,
+    descriptor: pg_sys::TupleDesc,
+    mut f: impl FnMut(Option<&Row>, &Row),
+) {
+    if before.is_null() || after.is_null() {
+        return;
+    }
+    // SAFETY: by contract.
+    unsafe {
+        let mut old_rows = Transition::open(before, descriptor);
+        let mut new_rows = Transition::open(after, descriptor);
+        while let Some(new) = new_rows.next() {
+            f(old_rows.next().as_ref(), &new);
+        }
+        old_rows.close();
+        new_rows.close();
     }
 }
 

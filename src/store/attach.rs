@@ -125,13 +125,25 @@ pub fn add_triggers(
         ))?;
         depend(TRIGGER_INSERT, &name)?;
     }
-    // A row-level trigger of a partitioned table is cloned to its partitions, future ones included.
-    sql::run(&format!(
-        "CREATE TRIGGER {TRIGGER_UPDATE} AFTER UPDATE ON {} FOR EACH ROW \
-         EXECUTE FUNCTION meetlink.enqueue({on_update})",
-        sessions.name
-    ))?;
-    depend(TRIGGER_UPDATE, &sessions.name)?;
+    // A row that moves to another partition fires no row-level UPDATE trigger, so a partitioned
+    // table has a statement-level one. Elsewhere a row-level one is cheaper.
+    let is_partitioned = sessions.kind == "p";
+    for name in if is_partitioned {
+        with_partitions(sessions.oid)?
+    } else {
+        vec![sessions.name.clone()]
+    } {
+        let level = if is_partitioned {
+            "REFERENCING OLD TABLE AS before NEW TABLE AS after FOR EACH STATEMENT"
+        } else {
+            "FOR EACH ROW"
+        };
+        sql::run(&format!(
+            "CREATE TRIGGER {TRIGGER_UPDATE} AFTER UPDATE ON {name} {level} \
+             EXECUTE FUNCTION meetlink.enqueue({on_update})"
+        ))?;
+        depend(TRIGGER_UPDATE, &name)?;
+    }
     let roles = [
         "tutor_id",
         "provider",

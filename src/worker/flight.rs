@@ -37,6 +37,8 @@ pub struct Flight {
     pub tutor: Uuid,
     /// The refresh token's envelope as it was read: tells later whether the tutor has reconnected.
     pub refresh: Option<String>,
+    /// The access token's envelope as it was read or stored: tells whether it was renewed since.
+    pub access: Option<String>,
     /// Whether the access token was renewed in this attempt.
     pub refreshed: bool,
 }
@@ -147,6 +149,7 @@ pub fn prepare(claimed: &Claimed, desk: &Desk<'_>) -> Ready {
         provider,
         tutor,
         refresh: connection.refresh.clone(),
+        access: connection.access.clone(),
         refreshed: false,
     };
     let same =
@@ -194,8 +197,11 @@ fn wish(session: &Session) -> Result<Wish, &'static str> {
     })
 }
 
-enum Token {
+/// How an attempt gets its access token.
+pub enum Token {
+    /// It has one.
     Fresh(Secret),
+    /// It has to ask for one.
     Renew(Box<Request>),
 }
 
@@ -222,8 +228,25 @@ fn filled(text: &Option<String>) -> Option<&str> {
     text.as_deref().filter(|text| !text.is_empty())
 }
 
+/// The access token after one was refused: the one that somebody else got meanwhile, or the request
+/// that gets one. The connection is as it stands now.
+pub fn another_token(
+    flight: &mut Flight,
+    connection: &Connection,
+    desk: &Desk<'_>,
+) -> Result<Token, Failure> {
+    let renewed = connection.access != flight.access;
+    flight.access.clone_from(&connection.access);
+    flight.refresh.clone_from(&connection.refresh);
+    if renewed {
+        tokens(flight, connection, desk)
+    } else {
+        renewal(flight, desk).map(|request| Token::Renew(Box::new(request)))
+    }
+}
+
 /// The request that trades the refresh token.
-pub fn renewal(flight: &Flight, desk: &Desk<'_>) -> Result<Request, Failure> {
+fn renewal(flight: &Flight, desk: &Desk<'_>) -> Result<Request, Failure> {
     let keys = desk.keys.as_ref().map_err(|why| key_failure(why.clone()))?;
     let name = flight.provider.name();
     let Some(sealed) = filled(&flight.refresh) else {

@@ -1,8 +1,11 @@
 //! What an attempt's end does to the tables. Inside the step's transaction.
 
-use std::time::Duration;
+use std::sync::Arc;
+
+use pgrx::PgSqlErrorCode;
 
 use super::flight::Flight;
+use super::pool::Account;
 use crate::config::Settings;
 use crate::domain::envelope::{self, NONCE_LEN, Slot, binding};
 use crate::domain::failure::{Class, Failure, Reason};
@@ -44,7 +47,7 @@ impl Office<'_> {
         let written = xact::subtransaction(|| {
             let mapped = self.mapped.ok_or_else(|| {
                 PgError::new(
-                    pgrx::PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+                    PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
                     "the application's tables are not as meetlink_attach found them",
                 )
             })?;
@@ -135,11 +138,15 @@ impl Office<'_> {
         if let (Some(flight), State::NeedsAction) = (flight, verdict.state)
             && !self.park(flight, verdict.reconnect)?
         {
-            // The tutor has reconnected while this attempt was under way.
-            verdict.state = State::Retrying;
-            verdict.delay = Some(Duration::ZERO);
-            verdict.counts = false;
-            reason = Reason::Interrupted;
+            // The tutor has reconnected while this attempt was under way: once more, as any retry.
+            let policy = &self.settings.policy;
+            if attempts < policy.max_attempts {
+                verdict.state = State::Retrying;
+                verdict.delay = Some(policy.wait(attempts, (self.random)()));
+                reason = Reason::Interrupted;
+            } else {
+                verdict.state = State::Failed;
+            }
         }
         if let (Some(hold), Some(provider), Some(delay)) = (verdict.hold, name, verdict.delay) {
             let tutor = match hold {
@@ -188,24 +195,24 @@ impl Office<'_> {
         Ok(looked.unwrap_or(true))
     }
 
-    /// Stores what a token endpoint granted; `Ok(false)` when the tutor has reconnected meanwhile.
+    /// Stores what a token endpoint granted, in place of the tokens that were read.
     pub fn store_grant(
         &self,
-        keys: &KeyRing,
-        account: super::pool::Account,
+        keys: &Result<Arc<KeyRing>, String>,
+        account: Account,
         old: &str,
         grant: &Grant,
         nonces: [[u8; NONCE_LEN]; 2],
-    ) -> Result<Option<bool>, PgError> {
-        let Some(mapped) = self.mapped else {
-            return Ok(None);
+    ) -> Result<Stored, PgError> {
+        let (Some(mapped), Ok(keys)) = (self.mapped, keys) else {
+            return Ok(Stored::NotYet);
         };
         let (tutor, provider) = account;
         let owner = tutor.hyphenated().to_string();
         let seal = |secret, slot, nonce| {
             envelope::seal(keys, &binding(&owner, provider, slot), secret, nonce).map_err(|_| {
                 PgError::new(
-                    pgrx::PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR,
+                    PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR,
                     "the new token could not be encrypted",
                 )
             })
@@ -220,12 +227,31 @@ impl Office<'_> {
             refresh: refresh.as_deref(),
             expires_at: grant.expires_at.timestamp_micros(),
         };
-        xact::subtransaction(|| {
+        let stored = xact::subtransaction(|| {
             xact::set_local(c"lock_timeout", LOCK_TIMEOUT)?;
             app::write_tokens(mapped, tutor, provider, old, &tokens)
+        })?;
+        Ok(if stored {
+            Stored::Yes { access, refresh }
+        } else {
+            Stored::Overtaken
         })
-        .map(Some)
     }
+}
+
+/// What became of new tokens.
+pub enum Stored {
+    /// In the connection's row, as these envelopes.
+    Yes {
+        /// Access token.
+        access: String,
+        /// Refresh token, if the provider rotates them.
+        refresh: Option<String>,
+    },
+    /// The row has other tokens by now: the tutor has reconnected.
+    Overtaken,
+    /// There is no key, or no table, to store them with.
+    NotYet,
 }
 
 fn attempt<'a>(

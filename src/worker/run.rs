@@ -29,6 +29,8 @@ const TROUBLE_WAIT_MAX: Duration = Duration::from_secs(30);
 const TROUBLE_SILENCE: Duration = Duration::from_secs(60);
 /// Wait where something is due that could not be claimed: somebody holds its row.
 const LOCKED_WAIT: Duration = Duration::from_secs(1);
+/// Wait before storing tokens is tried again.
+const UNSAVED_WAIT: Duration = Duration::from_millis(500);
 /// How often prepared transactions are looked after, while there are any.
 const PREPARED_WAIT: Duration = Duration::from_secs(1);
 /// How long a paused worker waits for what is under way.
@@ -77,6 +79,9 @@ struct Worker {
     resting: Vec<(Instant, Uuid, Box<dyn Flow>)>,
     /// Brought by threads and not yet written.
     reports: Vec<Report>,
+    /// Tokens that could not be stored yet, and when to try again.
+    unsaved: Vec<Report>,
+    unsaved_at: Option<Instant>,
     taken_back: bool,
     /// When a job is due that is not under way.
     due: Option<Instant>,
@@ -101,6 +106,8 @@ impl Worker {
             renewals: HashMap::new(),
             resting: Vec::new(),
             reports: Vec::new(),
+            unsaved: Vec::new(),
+            unsaved_at: None,
             taken_back: false,
             due: None,
             // A predecessor may have known of one.
@@ -129,6 +136,10 @@ impl Worker {
             self.collect();
             self.wake_resting();
             let asked = rung || reloaded;
+            if asked || self.unsaved_at.is_some_and(|at| at <= Instant::now()) {
+                self.reports.append(&mut self.unsaved);
+                self.unsaved_at = None;
+            }
             let waits = self
                 .trouble
                 .as_ref()
@@ -170,7 +181,7 @@ impl Worker {
         let pausing = self.pausing_since.map(|since| since + PAUSE_PATIENCE);
         let until = match &self.trouble {
             Some(trouble) => Some(trouble.until),
-            None => [self.due, self.prepared, resting, pausing]
+            None => [self.due, self.prepared, self.unsaved_at, resting, pausing]
                 .into_iter()
                 .flatten()
                 .min(),
@@ -323,14 +334,10 @@ impl Worker {
         for (flight, token) in after.launch {
             self.launch(flight, token);
         }
-        for (account, result) in after.unsaved {
-            self.reports.push(Report::Refreshed { account, result });
-            let until = Instant::now() + TROUBLE_WAIT;
-            self.trouble = Some(Trouble {
-                until,
-                wait: TROUBLE_WAIT,
-            });
-        }
+        let unsaved = after.unsaved.into_iter();
+        self.unsaved
+            .extend(unsaved.map(|(account, result)| Report::Refreshed { account, result }));
+        self.unsaved_at = (!self.unsaved.is_empty()).then(|| Instant::now() + UNSAVED_WAIT);
         if after.ready
             && let Some(shared) = shared::get()
         {

@@ -13,8 +13,8 @@ use aes_gcm::aead::rand_core::RngCore;
 use chrono::Utc;
 use uuid::Uuid;
 
-use super::flight::{Clients, Desk, Flight, Ready, prepare, renewal};
-use super::outcome::Office;
+use super::flight::{Clients, Desk, Flight, Ready, Token, another_token, prepare};
+use super::outcome::{Office, Stored};
 use super::pool::{Account, End, Report};
 use crate::config::Settings;
 use crate::domain::failure::{Class, Failure, Reason};
@@ -147,6 +147,10 @@ fn attempt_ended(
             let failure = Failure {
                 class: Class::TutorMustAct,
                 reason: Reason::ConsentRevoked,
+                text:
+                    "The provider refused the access token even after it was refreshed; the tutor \
+                       must connect again."
+                        .to_owned(),
                 ..failure.clone()
             };
             office.failed(
@@ -171,47 +175,66 @@ fn attempt_ended(
     }
 }
 
-/// An access token was refused before its time: the attempt waits for a new one.
+/// An access token was refused before its time: the attempt goes on with another one.
 fn renew(
     view: &View<'_>,
     office: &Office<'_>,
-    flight: Flight,
+    mut flight: Flight,
     after: &mut After,
 ) -> Result<(), PgError> {
-    if view.renewals.contains_key(&flight.account())
-        || after
-            .renew
-            .iter()
-            .any(|(other, _)| other.account() == flight.account())
-    {
+    if is_renewing(view, after, flight.account()) {
         after.renew.push((flight, None));
         return Ok(());
     }
     let clients = oauth_clients()?;
-    let (sessions, connections) = (HashMap::new(), HashMap::new());
     let desk = Desk {
         settings: view.settings,
         keys: view.keys,
-        sessions: &sessions,
-        connections: &connections,
+        sessions: &HashMap::new(),
+        connections: &HashMap::new(),
         clients: &clients,
         holds: &[],
         now: Utc::now(),
     };
-    match renewal(&flight, &desk) {
-        Ok(request) => after.renew.push((flight, Some(Box::new(request)))),
+    let connections = match view.mapped {
+        Some(mapped) => app::connections(mapped, &[flight.tutor])?,
+        None => Vec::new(),
+    };
+    let name = flight.provider.name();
+    let usable = connections
+        .iter()
+        .find(|c| c.provider == name && c.is_usable());
+    let token = match usable {
+        Some(connection) => another_token(&mut flight, connection, &desk),
+        None => {
+            let text = "The connection ended while the attempt was under way.";
+            Err(Failure::new(
+                Class::TutorMustAct,
+                Reason::ConsentRevoked,
+                text,
+            ))
+        }
+    };
+    match token {
+        Ok(Token::Fresh(token)) => after.launch.push((flight, token)),
+        Ok(Token::Renew(request)) => after.renew.push((flight, Some(request))),
         Err(failure) => {
             let failure = still_in_doubt(&flight.claimed, failure);
-            office.failed(
-                &flight.claimed,
-                Some(flight.provider),
-                Some(&flight),
-                &failure,
-            )?;
+            let provider = Some(flight.provider);
+            office.failed(&flight.claimed, provider, Some(&flight), &failure)?;
             after.landed.push(flight.claimed.session);
         }
     }
     Ok(())
+}
+
+/// Whether a refresh for the account is under way, or about to be.
+fn is_renewing(view: &View<'_>, after: &After, account: Account) -> bool {
+    view.renewals.contains_key(&account)
+        || after
+            .renew
+            .iter()
+            .any(|(other, _)| other.account() == account)
 }
 
 fn refresh_ended(
@@ -245,34 +268,34 @@ fn refresh_ended(
         }
     };
     match (stored, result) {
-        (Ok(Some(true)), Ok(grant)) => {
+        (Ok(Stored::Yes { access, refresh }), Ok(grant)) => {
             for flight in flights {
-                let flight = Flight {
+                let mut flight = Flight {
                     refreshed: true,
                     ..flight.clone()
                 };
+                flight.access = Some(access.clone());
+                if let Some(refresh) = &refresh {
+                    flight.refresh = Some(refresh.clone());
+                }
                 after.launch.push((flight, grant.access.clone()));
             }
             after.renewed.push(account);
         }
-        // The tutor has reconnected meanwhile, or the tables are gone: begin anew.
-        (Ok(_), _) => {
+        // The tutor has reconnected meanwhile: begin anew.
+        (Ok(Stored::Overtaken), _) => {
             for flight in flights {
                 let text = "The connection changed while its token was refreshed.";
                 let failure = Failure::new(Class::Retry, Reason::Interrupted, text);
                 let failure = still_in_doubt(&flight.claimed, failure);
-                office.failed(
-                    &flight.claimed,
-                    Some(flight.provider),
-                    Some(flight),
-                    &failure,
-                )?;
+                let provider = Some(flight.provider);
+                office.failed(&flight.claimed, provider, Some(flight), &failure)?;
                 after.landed.push(flight.claimed.session);
             }
             after.renewed.push(account);
         }
-        // Not stored, so not to be used: kept until it is.
-        (Err(_), _) => after.unsaved.push((account, result.clone())),
+        // Not stored, so not to be used, and not to be lost either: kept until it is.
+        _ => after.unsaved.push((account, result.clone())),
     }
     Ok(())
 }
@@ -283,14 +306,13 @@ fn store_grant(
     account: Account,
     flights: &[&Flight],
     grant: &Grant,
-) -> Result<Option<bool>, PgError> {
-    let old = flights.iter().find_map(|flight| flight.refresh.as_deref());
-    let (Some(old), Ok(keys)) = (old, view.keys) else {
-        return Ok(None);
+) -> Result<Stored, PgError> {
+    let Some(old) = flights.iter().find_map(|flight| flight.refresh.as_deref()) else {
+        return Ok(Stored::Overtaken);
     };
     let mut nonces = [[0u8; crate::domain::envelope::NONCE_LEN]; 2];
     nonces.iter_mut().for_each(|nonce| OsRng.fill_bytes(nonce));
-    office.store_grant(keys, account, old, grant, nonces)
+    office.store_grant(view.keys, account, old, grant, nonces)
 }
 
 /// A failure before anything was sent leaves an earlier doubt as it was.
@@ -382,11 +404,7 @@ fn settle(
         }
         Ready::Go(flight, token) => after.launch.push((flight, token)),
         Ready::Renew(flight, request) => {
-            let under_way = view.renewals.contains_key(&flight.account())
-                || after
-                    .renew
-                    .iter()
-                    .any(|(other, _)| other.account() == flight.account());
+            let under_way = is_renewing(view, after, flight.account());
             after.renew.push((flight, (!under_way).then_some(request)));
         }
         Ready::Fail(provider, flight, failure) => {
