@@ -39,9 +39,9 @@ pub fn read() -> Result<Option<Config>, PgError> {
     sql::query_one(
         "SELECT c.columns, c.options, \
                 c.home_system = $1 AND c.home_database = $2, \
-                c.sessions::oid, pg_catalog.format('%I.%I', sn.nspname, st.relname), \
-                c.connections::oid, pg_catalog.format('%I.%I', cn.nspname, ct.relname), \
-                c.profiles::oid, pg_catalog.format('%I.%I', pn.nspname, pt.relname), \
+                c.sessions::oid, CASE WHEN st.oid IS NOT NULL THEN pg_catalog.format('%I.%I', sn.nspname, st.relname) END, \
+                c.connections::oid, CASE WHEN ct.oid IS NOT NULL THEN pg_catalog.format('%I.%I', cn.nspname, ct.relname) END, \
+                c.profiles::oid, CASE WHEN pt.oid IS NOT NULL THEN pg_catalog.format('%I.%I', pn.nspname, pt.relname) END, \
                 st.oid IS NOT NULL, ct.oid IS NOT NULL, pt.oid IS NOT NULL \
            FROM meetlink.config c \
            LEFT JOIN (pg_catalog.pg_class st JOIN pg_catalog.pg_namespace sn \

@@ -8,6 +8,7 @@ mod pool;
 mod run;
 mod standing;
 mod step;
+mod tokens;
 
 pub use launcher::run as launch;
 pub use run::run as work;

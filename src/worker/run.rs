@@ -11,6 +11,7 @@ use super::flight::Flight;
 use super::pool::{Account, End, Pool, Report, Work};
 use super::standing::{self, Files, Standing};
 use super::step::{After, View, step};
+use super::tokens::Renewal;
 use crate::config::Settings;
 use crate::domain::secret::Secret;
 use crate::pg::error::PgError;
@@ -74,7 +75,7 @@ struct Worker {
     /// Attempts under way.
     flights: HashMap<Uuid, Flight>,
     /// Which attempts wait for which refresh.
-    renewals: HashMap<Account, Vec<Uuid>>,
+    renewals: HashMap<Account, Renewal>,
     /// Attempts that go on at a time.
     resting: Vec<(Instant, Uuid, Box<dyn Flow>)>,
     /// Brought by threads and not yet written.
@@ -368,8 +369,10 @@ impl Worker {
     fn wait_for_token(&mut self, flight: Flight, request: Option<Request>) {
         let (session, account, provider) =
             (flight.claimed.session, flight.account(), flight.provider);
+        let renewal = self.renewals.entry(account).or_default();
+        renewal.envelope.clone_from(&flight.refresh);
+        renewal.waiting.push(session);
         self.flights.insert(session, flight);
-        self.renewals.entry(account).or_default().push(session);
         if let (Some(request), Ok(client)) = (request, &self.files.client) {
             self.pool.submit(
                 Work::Refresh {

@@ -13,9 +13,10 @@ use aes_gcm::aead::rand_core::RngCore;
 use chrono::Utc;
 use uuid::Uuid;
 
-use super::flight::{Clients, Desk, Flight, Ready, Token, another_token, prepare};
-use super::outcome::{Office, Stored};
+use super::flight::{Clients, Desk, Flight, Ready, prepare};
+use super::outcome::Office;
 use super::pool::{Account, End, Report};
+use super::tokens::{self, Renewal, UnderWay};
 use crate::config::Settings;
 use crate::domain::failure::{Class, Failure, Reason};
 use crate::domain::keyring::KeyRing;
@@ -40,7 +41,7 @@ pub struct View<'a> {
     /// Attempts under way.
     pub flights: &'a HashMap<Uuid, Flight>,
     /// Sessions that wait for a new access token.
-    pub renewals: &'a HashMap<Account, Vec<Uuid>>,
+    pub renewals: &'a HashMap<Account, Renewal>,
     /// How many more attempts may begin.
     pub room: usize,
     /// Whether the inbox may hold something.
@@ -90,7 +91,7 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
                 }
             }
             Report::Refreshed { account, result } => {
-                refresh_ended(view, &office, *account, result, &mut after)?;
+                tokens::refresh_ended(view, &office, *account, result, &mut after)?;
             }
         }
     }
@@ -141,7 +142,7 @@ fn attempt_ended(
                 refreshed: true,
                 ..flight.clone()
             };
-            renew(view, office, flight, after)
+            tokens::renew(view, office, flight, after)
         }
         End::Failed(failure) if failure.class == Class::RefreshToken => {
             let failure = Failure {
@@ -175,153 +176,13 @@ fn attempt_ended(
     }
 }
 
-/// An access token was refused before its time: the attempt goes on with another one.
-fn renew(
-    view: &View<'_>,
-    office: &Office<'_>,
-    mut flight: Flight,
-    after: &mut After,
-) -> Result<(), PgError> {
-    if is_renewing(view, after, flight.account()) {
-        after.renew.push((flight, None));
-        return Ok(());
-    }
-    let clients = oauth_clients()?;
-    let desk = Desk {
-        settings: view.settings,
-        keys: view.keys,
-        sessions: &HashMap::new(),
-        connections: &HashMap::new(),
-        clients: &clients,
-        holds: &[],
-        now: Utc::now(),
-    };
-    let connections = match view.mapped {
-        Some(mapped) => app::connections(mapped, &[flight.tutor])?,
-        None => Vec::new(),
-    };
-    let name = flight.provider.name();
-    let usable = connections
-        .iter()
-        .find(|c| c.provider == name && c.is_usable());
-    let token = match usable {
-        Some(connection) => another_token(&mut flight, connection, &desk),
-        None => {
-            let text = "The connection ended while the attempt was under way.";
-            Err(Failure::new(
-                Class::TutorMustAct,
-                Reason::ConsentRevoked,
-                text,
-            ))
-        }
-    };
-    match token {
-        Ok(Token::Fresh(token)) => after.launch.push((flight, token)),
-        Ok(Token::Renew(request)) => after.renew.push((flight, Some(request))),
-        Err(failure) => {
-            let failure = still_in_doubt(&flight.claimed, failure);
-            let provider = Some(flight.provider);
-            office.failed(&flight.claimed, provider, Some(&flight), &failure)?;
-            after.landed.push(flight.claimed.session);
-        }
-    }
-    Ok(())
-}
-
-/// Whether a refresh for the account is under way, or about to be.
-fn is_renewing(view: &View<'_>, after: &After, account: Account) -> bool {
-    view.renewals.contains_key(&account)
-        || after
-            .renew
-            .iter()
-            .any(|(other, _)| other.account() == account)
-}
-
-fn refresh_ended(
-    view: &View<'_>,
-    office: &Office<'_>,
-    account: Account,
-    result: &Result<Grant, Failure>,
-    after: &mut After,
-) -> Result<(), PgError> {
-    let none = Vec::new();
-    let waiting = view.renewals.get(&account).unwrap_or(&none);
-    let flights = waiting
-        .iter()
-        .filter_map(|session| view.flights.get(session));
-    let flights: Vec<&Flight> = flights.collect();
-    let stored = match result {
-        Ok(grant) => store_grant(view, office, account, &flights, grant),
-        Err(failure) => {
-            for flight in &flights {
-                let failure = still_in_doubt(&flight.claimed, failure.clone());
-                office.failed(
-                    &flight.claimed,
-                    Some(flight.provider),
-                    Some(flight),
-                    &failure,
-                )?;
-                after.landed.push(flight.claimed.session);
-            }
-            after.renewed.push(account);
-            return Ok(());
-        }
-    };
-    match (stored, result) {
-        (Ok(Stored::Yes { access, refresh }), Ok(grant)) => {
-            for flight in flights {
-                let mut flight = Flight {
-                    refreshed: true,
-                    ..flight.clone()
-                };
-                flight.access = Some(access.clone());
-                if let Some(refresh) = &refresh {
-                    flight.refresh = Some(refresh.clone());
-                }
-                after.launch.push((flight, grant.access.clone()));
-            }
-            after.renewed.push(account);
-        }
-        // The tutor has reconnected meanwhile: begin anew.
-        (Ok(Stored::Overtaken), _) => {
-            for flight in flights {
-                let text = "The connection changed while its token was refreshed.";
-                let failure = Failure::new(Class::Retry, Reason::Interrupted, text);
-                let failure = still_in_doubt(&flight.claimed, failure);
-                let provider = Some(flight.provider);
-                office.failed(&flight.claimed, provider, Some(flight), &failure)?;
-                after.landed.push(flight.claimed.session);
-            }
-            after.renewed.push(account);
-        }
-        // Not stored, so not to be used, and not to be lost either: kept until it is.
-        _ => after.unsaved.push((account, result.clone())),
-    }
-    Ok(())
-}
-
-fn store_grant(
-    view: &View<'_>,
-    office: &Office<'_>,
-    account: Account,
-    flights: &[&Flight],
-    grant: &Grant,
-) -> Result<Stored, PgError> {
-    let Some(old) = flights.iter().find_map(|flight| flight.refresh.as_deref()) else {
-        return Ok(Stored::Overtaken);
-    };
-    let mut nonces = [[0u8; crate::domain::envelope::NONCE_LEN]; 2];
-    nonces.iter_mut().for_each(|nonce| OsRng.fill_bytes(nonce));
-    office.store_grant(view.keys, account, old, grant, nonces)
-}
-
 /// A failure before anything was sent leaves an earlier doubt as it was.
-fn still_in_doubt(claimed: &Claimed, failure: Failure) -> Failure {
+pub(super) fn still_in_doubt(claimed: &Claimed, failure: Failure) -> Failure {
     let may_exist = failure.may_exist || claimed.may_exist_since.is_some();
     failure.may_exist(may_exist)
 }
 
-fn oauth_clients() -> Result<Clients, PgError> {
+pub(super) fn oauth_clients() -> Result<Clients, PgError> {
     provider::all()
         .iter()
         .map(|provider| Ok((provider.name(), config::oauth_client(provider.name())?)))
@@ -403,10 +264,15 @@ fn settle(
             after.ready |= state == State::Ready;
         }
         Ready::Go(flight, token) => after.launch.push((flight, token)),
-        Ready::Renew(flight, request) => {
-            let under_way = is_renewing(view, after, flight.account());
-            after.renew.push((flight, (!under_way).then_some(request)));
-        }
+        Ready::Renew(flight, request) => match tokens::under_way(view, after, &flight) {
+            UnderWay::No => after.renew.push((flight, Some(request))),
+            UnderWay::Same => after.renew.push((flight, None)),
+            UnderWay::Other => {
+                let reason = Reason::Interrupted.as_str();
+                let wait = tokens::OTHER_WAIT;
+                jobs::postpone(job.session, job.was_in_doubt, wait, reason, tokens::OTHER)?;
+            }
+        },
         Ready::Fail(provider, flight, failure) => {
             let failure = still_in_doubt(job, failure);
             office.failed(job, provider, flight.as_deref(), &failure)?;
