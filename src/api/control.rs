@@ -43,7 +43,7 @@ fn meetlink_resume() -> bool {
         let moved = config::come_home()?;
         Ok(resumed || moved)
     }));
-    wake::worker_at_commit();
+    wake::worker_at_commit_after_pause();
     changed
 }
 
@@ -57,5 +57,5 @@ fn announce_extension() {
             "Add meetlink to shared_preload_libraries in postgresql.conf and restart the server.",
         );
     }
-    wake::worker_at_commit();
+    wake::worker_at_commit_after_pause();
 }

@@ -35,6 +35,8 @@ pub enum Activity {
     Disabled = 5,
     /// Died; will be started again.
     Restarting = 6,
+    /// Let go of the database by `meetlink_pause()`.
+    Paused = 7,
 }
 
 impl Activity {
@@ -48,6 +50,7 @@ impl Activity {
             Self::Waiting => "waiting",
             Self::Disabled => "disabled",
             Self::Restarting => "restarting",
+            Self::Paused => "paused",
         }
     }
 
@@ -59,6 +62,7 @@ impl Activity {
             4 => Self::Waiting,
             5 => Self::Disabled,
             6 => Self::Restarting,
+            7 => Self::Paused,
             _ => Self::Absent,
         }
     }
@@ -70,8 +74,10 @@ impl Activity {
 pub enum Farewell {
     /// It did not say: it died.
     None = 0,
-    /// The extension is not in this database, or meetlink is paused there.
+    /// The extension is not in this database.
     NotWanted = 1,
+    /// `meetlink_pause()` holds: no booking may bring a worker back.
+    Paused = 2,
 }
 
 /// One database's worker.
@@ -153,6 +159,11 @@ impl Slot {
     /// Says why the worker leaves.
     pub fn bid(&self, farewell: Farewell) {
         self.farewell.store(farewell as u8, Release);
+    }
+
+    /// Whether the last worker left because of a pause.
+    pub fn is_paused(&self) -> bool {
+        self.farewell.load(Acquire) == Farewell::Paused as u8
     }
 
     /// Whether the last worker said that none is wanted.

@@ -14,28 +14,50 @@ use super::shared;
 thread_local! {
     // One thread a process; a thread_local spares a `static mut`.
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
-    static WANTED: Cell<bool> = const { Cell::new(false) };
+    static WANTED: Cell<Wanted> = const { Cell::new(Wanted::Nothing) };
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Nothing,
+    /// The worker is to look.
+    Look,
+    /// The same, and a pause is over.
+    Forced,
 }
 
 /// Wakes this database's worker when the current transaction commits.
 pub fn worker_at_commit() {
+    if WANTED.get() == Wanted::Nothing {
+        at_commit(Wanted::Look);
+    }
+}
+
+/// The same, and brings a worker back that was paused.
+pub fn worker_at_commit_after_pause() {
+    at_commit(Wanted::Forced);
+}
+
+fn at_commit(wanted: Wanted) {
     if shared::get().is_none() {
         return;
     }
-    WANTED.set(true);
+    WANTED.set(wanted);
     if !REGISTERED.replace(true) {
         // SAFETY: the callback is a plain function that outlives the backend.
         unsafe { pg_sys::RegisterXactCallback(Some(at_end), std::ptr::null_mut()) };
     }
 }
 
-/// Wakes this database's worker now, or asks the launcher for one.
-pub fn worker_now() {
+/// Wakes this database's worker now, or asks the launcher for one; in a paused database only if
+/// `forced`.
+fn worker_now(forced: bool) {
     // SAFETY: set when the backend connected to its database.
     let database = unsafe { pg_sys::MyDatabaseId };
     if let Some(shared) = shared::get() {
         let heard = shared.slot(database).is_some_and(|slot| slot.ring());
-        if !heard {
+        let paused = || shared.slot(database).is_some_and(|slot| slot.is_paused());
+        if !heard && (forced || !paused()) {
             shared.request_worker(database);
         }
     }
@@ -53,8 +75,8 @@ unsafe extern "C-unwind" fn at_end(
     ) {
         return;
     }
-    let wanted = WANTED.replace(false);
-    if !wanted || event == XACT_EVENT_ABORT {
+    let wanted = WANTED.replace(Wanted::Nothing);
+    if wanted == Wanted::Nothing || event == XACT_EVENT_ABORT {
         return;
     }
     if event == XACT_EVENT_PREPARE {
@@ -66,5 +88,5 @@ unsafe extern "C-unwind" fn at_end(
             slot.note_prepared();
         }
     }
-    worker_now();
+    worker_now(wanted == Wanted::Forced);
 }

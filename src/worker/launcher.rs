@@ -135,8 +135,13 @@ fn watch(shared: &'static Shared, entries: &mut HashMap<Oid, Entry>) {
             continue;
         };
         let asked = std::mem::take(&mut entry.asked);
-        if slot.not_wanted() && !slot.is_rung() && !asked {
-            shared.free_slot(slot);
+        if (slot.not_wanted() || slot.is_paused()) && !slot.is_rung() && !asked {
+            if slot.is_paused() {
+                // The slot stays, so that bookings know of the pause.
+                slot.show(Activity::Paused, 0);
+            } else {
+                shared.free_slot(slot);
+            }
             over.push(*database);
             continue;
         }
@@ -145,7 +150,7 @@ fn watch(shared: &'static Shared, entries: &mut HashMap<Oid, Entry>) {
                 entry.wait = RESTART_AFTER;
             }
             slot.show(Activity::Restarting, 0);
-            let wait = if slot.not_wanted() {
+            let wait = if slot.not_wanted() || slot.is_paused() {
                 Duration::ZERO
             } else {
                 entry.wait
@@ -171,6 +176,13 @@ fn start_due(shared: &'static Shared, entries: &mut HashMap<Oid, Entry>) {
     let Ok(existing) = catalog::connectable_databases() else {
         return;
     };
+    for slot in shared.used() {
+        let database = slot.database();
+        let known = database.is_some_and(|d| entries.contains_key(&d) || existing.contains(&d));
+        if !known && slot.glance().0 == 0 {
+            shared.free_slot(slot);
+        }
+    }
     entries.retain(|database, entry| {
         let there = existing.contains(database);
         if !there

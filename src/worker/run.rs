@@ -238,7 +238,7 @@ impl Worker {
     fn act(&mut self, look: bool, reloaded: bool) -> Result<After, PgError> {
         if look {
             match xact::transaction(|| standing::look(reloaded))? {
-                Standing::Gone => self.leave(),
+                Standing::Gone => self.leave(Farewell::NotWanted),
                 Standing::Paused => self.pause(),
                 Standing::Waiting(why) => self.wait_for(why),
                 Standing::Working(config) => self.take_up(*config),
@@ -307,8 +307,8 @@ impl Worker {
         }
     }
 
-    fn leave(&self) -> ! {
-        self.slot.bid(Farewell::NotWanted);
+    fn leave(&self, farewell: Farewell) -> ! {
+        self.slot.bid(farewell);
         process::leave()
     }
 
@@ -317,7 +317,7 @@ impl Worker {
         let since = *self.pausing_since.get_or_insert_with(Instant::now);
         let waiting = !self.flights.is_empty() || !self.reports.is_empty();
         if !waiting || since.elapsed() >= PAUSE_PATIENCE {
-            self.leave();
+            self.leave(Farewell::Paused);
         }
     }
 
