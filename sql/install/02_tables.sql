@@ -66,6 +66,7 @@ CREATE TABLE meetlink.jobs (
   queued_at       timestamptz NOT NULL,
   due_at          timestamptz,
   attempts        integer NOT NULL DEFAULT 0 CHECK (attempts >= 0),
+  setbacks        integer NOT NULL DEFAULT 0 CHECK (setbacks >= 0),
   lease_holder    integer,
   lease_until     timestamptz,
   may_exist_since timestamptz,
@@ -100,6 +101,8 @@ COMMENT ON COLUMN meetlink.jobs.account_id IS
   'Tutor in whose account a meeting was made, or may have been made';
 COMMENT ON COLUMN meetlink.jobs.attempts IS
   'Attempts since the job was queued or retried by hand that count towards max_attempts';
+COMMENT ON COLUMN meetlink.jobs.setbacks IS
+  'Failures in a row, counted or not: what the wait grows with';
 COMMENT ON COLUMN meetlink.jobs.lease_holder IS
   'Pid of the worker that has the job';
 

@@ -55,18 +55,27 @@ pub struct Verdict {
     pub reconnect: bool,
 }
 
-/// Decides what follows a failure. `attempts` includes the failed one; `was_in_doubt` says that
-/// the attempt was there to find a meeting that may exist; `random` is uniform over all of `u64`.
+/// How often a job was tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tries {
+    /// Attempts that count towards the limit, this one included.
+    pub attempts: u32,
+    /// Failures in a row, whether they count or not, this one included: what the wait grows with.
+    pub failures: u32,
+}
+
+/// Decides what follows a failure. `was_in_doubt` says that the attempt was there to find a meeting
+/// that may exist; `random` is uniform over all of `u64`.
 pub fn after_failure(
     failure: &Failure,
-    attempts: u32,
+    tries: Tries,
     was_in_doubt: bool,
     policy: &Policy,
     random: u64,
 ) -> Verdict {
     let backoff = || match failure.retry_after {
         Some(asked) => policy.at_least(asked, random),
-        None => policy.wait(attempts, random),
+        None => policy.wait(tries.failures, random),
     };
     let mut verdict = Verdict {
         state: State::Retrying,
@@ -87,11 +96,6 @@ pub fn after_failure(
             verdict.delay = Some(backoff());
             verdict.counts = false;
         }
-        // Known to be absent: the way is free at once.
-        Class::Retry if failure.reason == Reason::AnswerLost && !failure.may_exist => {
-            verdict.delay = Some(Duration::ZERO);
-            verdict.counts = false;
-        }
         Class::RetryAfter if is_rate_limit(failure.reason) => {
             verdict.delay = Some(backoff());
             verdict.counts = false;
@@ -101,7 +105,7 @@ pub fn after_failure(
             });
         }
         Class::Retry | Class::RetryAfter => {
-            if attempts >= policy.max_attempts {
+            if tries.attempts >= policy.max_attempts {
                 verdict.state = State::Failed;
             } else {
                 verdict.delay = Some(backoff());
@@ -147,10 +151,17 @@ mod tests {
     };
     const MIDDLE: u64 = 1 << 63;
 
+    fn tries(number: u32) -> Tries {
+        Tries {
+            attempts: number,
+            failures: number,
+        }
+    }
+
     fn after(class: Class, reason: Reason, attempts: u32) -> Verdict {
         after_failure(
             &Failure::new(class, reason, ""),
-            attempts,
+            tries(attempts),
             false,
             &POLICY,
             MIDDLE,
@@ -183,7 +194,7 @@ mod tests {
     fn an_asked_wait_is_respected() {
         let mut failure = Failure::new(Class::RetryAfter, Reason::ProviderDown, "");
         failure.retry_after = Some(Duration::from_secs(120));
-        let verdict = after_failure(&failure, 1, false, &POLICY, 0);
+        let verdict = after_failure(&failure, tries(1), false, &POLICY, 0);
         assert_eq!(verdict.delay, Some(Duration::from_secs(120)));
     }
 
@@ -206,18 +217,35 @@ mod tests {
     #[test]
     fn doubt_is_never_given_up_by_count_and_ends_only_with_an_answer() {
         let lost = Failure::new(Class::InDoubt, Reason::AnswerLost, "").may_exist(true);
-        let verdict = after_failure(&lost, 99, false, &POLICY, MIDDLE);
+        let verdict = after_failure(&lost, tries(99), false, &POLICY, MIDDLE);
         assert_eq!((verdict.state, verdict.counts), (State::InDoubt, false));
 
         let down = Failure::new(Class::Retry, Reason::ProviderDown, "").may_exist(true);
-        let verdict = after_failure(&down, 99, true, &POLICY, MIDDLE);
+        let verdict = after_failure(&down, tries(99), true, &POLICY, MIDDLE);
         assert_eq!(verdict.state, State::InDoubt);
+    }
 
+    #[test]
+    fn proof_that_nothing_was_made_is_a_failed_attempt_like_any_other() {
         let absent = Failure::new(Class::Retry, Reason::AnswerLost, "");
-        let verdict = after_failure(&absent, 99, true, &POLICY, MIDDLE);
+        let verdict = after_failure(&absent, tries(2), true, &POLICY, MIDDLE);
+        assert_eq!((verdict.state, verdict.counts), (State::Retrying, true));
+        assert_eq!(verdict.delay, Some(Duration::from_secs(2)));
+        let verdict = after_failure(&absent, tries(3), true, &POLICY, MIDDLE);
+        assert_eq!(verdict.state, State::Failed);
+    }
+
+    #[test]
+    fn the_wait_grows_with_failures_that_do_not_count() {
+        let limit = Failure::new(Class::RetryAfter, Reason::TutorRateLimit, "");
+        let often = Tries {
+            attempts: 1,
+            failures: 4,
+        };
+        let verdict = after_failure(&limit, often, false, &POLICY, MIDDLE);
         assert_eq!(
-            (verdict.state, verdict.delay),
-            (State::Retrying, Some(Duration::ZERO))
+            (verdict.delay, verdict.counts),
+            (Some(Duration::from_secs(8)), false)
         );
     }
 
@@ -232,7 +260,7 @@ mod tests {
                     (3, true, false),
                 ] {
                     let failure = Failure::new(*class, *reason, "").may_exist(may_exist);
-                    let verdict = after_failure(&failure, attempts, doubt, &POLICY, MIDDLE);
+                    let verdict = after_failure(&failure, tries(attempts), doubt, &POLICY, MIDDLE);
                     let due = matches!(verdict.state, State::Retrying | State::InDoubt);
                     assert_eq!(due, verdict.delay.is_some(), "{failure:?} {verdict:?}");
                     assert!(verdict.state != State::Creating && verdict.state != State::Ready);

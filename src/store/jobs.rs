@@ -20,6 +20,8 @@ pub struct Claimed {
     pub provider: Option<String>,
     /// Attempts that count, this one included.
     pub attempts: i32,
+    /// Failures in a row before this attempt.
+    pub setbacks: i32,
     /// Since when a meeting may exist without our knowing.
     pub may_exist_since: Option<DateTime<Utc>>,
     /// Whether the job was in doubt.
@@ -63,7 +65,7 @@ pub fn claim(limit: usize, holder: i32, lease: Duration) -> Result<Vec<Claimed>,
                    (SELECT COALESCE(pg_catalog.max(a.number), 0) FROM meetlink.attempts a \
                      WHERE a.session_id = j.session_id) + 1, \
                    (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint, \
-                   j.reason",
+                   j.reason, j.setbacks",
         &[
             i64::try_from(limit).unwrap_or(i64::MAX).into(),
             holder.into(),
@@ -76,6 +78,7 @@ pub fn claim(limit: usize, holder: i32, lease: Duration) -> Result<Vec<Claimed>,
                 session: uuid_at(row, 1)?,
                 provider: maybe(row, 2)?,
                 attempts: get(row, 3)?,
+                setbacks: get(row, 12)?,
                 may_exist_since: micros(row, 4)?,
                 was_in_doubt: get(row, 5)?,
                 account: maybe_uuid(row, 6)?,
@@ -128,7 +131,8 @@ pub fn finish(session: Uuid, state: State, counts: bool) -> Result<(), PgError> 
     sql::execute(
         "UPDATE meetlink.jobs \
             SET state = $2, due_at = NULL, lease_holder = NULL, lease_until = NULL, \
-                reason = NULL, last_error = NULL, attempts = attempts - (NOT $3)::integer, \
+                reason = NULL, last_error = NULL, setbacks = 0, \
+                attempts = attempts - (NOT $3)::integer, \
                 changed_at = pg_catalog.now() \
           WHERE session_id = $1",
         &[
@@ -167,7 +171,8 @@ pub fn set_back(setback: &Setback<'_>) -> Result<(), PgError> {
             SET state = $2, \
                 due_at = pg_catalog.clock_timestamp() + $3 * interval '1 ms', \
                 lease_holder = NULL, lease_until = NULL, \
-                attempts = attempts - (NOT $4)::integer, reason = $5, last_error = $6, \
+                attempts = attempts - (NOT $4)::integer, setbacks = setbacks + 1, \
+                reason = $5, last_error = $6, \
                 may_exist_since = CASE WHEN $7 THEN may_exist_since END, \
                 provider = COALESCE($8, provider), changed_at = pg_catalog.now() \
           WHERE session_id = $1",
@@ -189,6 +194,7 @@ pub fn set_back(setback: &Setback<'_>) -> Result<(), PgError> {
 pub fn postpone(
     session: Uuid,
     in_doubt: bool,
+    provider: &str,
     delay: Duration,
     reason: &str,
     error: &str,
@@ -197,7 +203,7 @@ pub fn postpone(
         "UPDATE meetlink.jobs \
             SET state = $2, due_at = pg_catalog.clock_timestamp() + $3 * interval '1 ms', \
                 lease_holder = NULL, lease_until = NULL, attempts = attempts - 1, reason = $4, \
-                last_error = $5, changed_at = pg_catalog.now() \
+                last_error = $5, provider = $6, changed_at = pg_catalog.now() \
           WHERE session_id = $1",
         &[
             from_uuid(session).into(),
@@ -211,6 +217,7 @@ pub fn postpone(
             millis(delay).into(),
             reason.into(),
             error.into(),
+            provider.into(),
         ],
     )?;
     Ok(())

@@ -153,6 +153,7 @@ impl Mapped {
                  due_at = CASE WHEN j.state = 'creating' OR EXCLUDED.state <> 'pending' THEN NULL \
                                ELSE EXCLUDED.due_at END, \
                  attempts = CASE WHEN j.state = 'creating' THEN j.attempts ELSE 0 END, \
+                 setbacks = CASE WHEN j.state = 'creating' THEN j.setbacks ELSE 0 END, \
                  reason = CASE WHEN j.state IN ('creating', 'in_doubt') THEN j.reason END, \
                  last_error = CASE WHEN j.state IN ('creating', 'in_doubt') THEN j.last_error END, \
                  tutor_id = EXCLUDED.tutor_id, starts_at = EXCLUDED.starts_at, \

@@ -95,7 +95,7 @@ pub enum Ready {
     /// Nothing: it ends in this state.
     Over(State),
     /// Not now: something else has to happen first.
-    Later(Duration, String, &'static str),
+    Later(&'static dyn Provider, Duration, String, &'static str),
     /// Its link only has to be written.
     Write(Flight),
     /// Off it goes, with this access token.
@@ -163,7 +163,7 @@ pub fn prepare(claimed: &Claimed, desk: &Desk<'_>) -> Ready {
     if let Some(held) = held {
         let wait = Duration::from_millis(u64::try_from(held.wait_ms).unwrap_or(0).max(50));
         let text = "The provider, or this tutor's account there, must not be called just now.";
-        return Ready::Later(wait, held.reason.clone(), text);
+        return Ready::Later(provider, wait, held.reason.clone(), text);
     }
     match tokens(&flight, connection, desk) {
         Ok(Token::Fresh(token)) => Ready::Go(flight, token),

@@ -11,7 +11,7 @@ use crate::domain::envelope::{self, NONCE_LEN, Slot, binding};
 use crate::domain::failure::{Class, Failure, Reason};
 use crate::domain::keyring::KeyRing;
 use crate::domain::meeting::{JoinUrl, Meeting};
-use crate::domain::state::{Hold, State, after_failure};
+use crate::domain::state::{Hold, State, Tries, after_failure};
 use crate::pg::error::PgError;
 use crate::pg::xact;
 use crate::provider::{Grant, Provider};
@@ -73,7 +73,7 @@ impl Office<'_> {
                 let delay = self
                     .settings
                     .policy
-                    .wait(flight.claimed.attempts.unsigned_abs(), (self.random)());
+                    .wait(tries(&flight.claimed).failures, (self.random)());
                 jobs::set_back(&Setback {
                     session,
                     state: State::Retrying,
@@ -125,10 +125,10 @@ impl Office<'_> {
     ) -> Result<State, PgError> {
         let session = claimed.session;
         let name = provider.map(|p| p.name());
-        let attempts = claimed.attempts.unsigned_abs();
+        let tries = tries(claimed);
         let mut verdict = after_failure(
             failure,
-            attempts,
+            tries,
             claimed.was_in_doubt,
             &self.settings.policy,
             (self.random)(),
@@ -140,9 +140,9 @@ impl Office<'_> {
         {
             // The tutor has reconnected while this attempt was under way: once more, as any retry.
             let policy = &self.settings.policy;
-            if attempts < policy.max_attempts {
+            if tries.attempts < policy.max_attempts {
                 verdict.state = State::Retrying;
-                verdict.delay = Some(policy.wait(attempts, (self.random)()));
+                verdict.delay = Some(policy.wait(tries.failures, (self.random)()));
                 reason = Reason::Interrupted;
             } else {
                 verdict.state = State::Failed;
@@ -252,6 +252,13 @@ pub enum Stored {
     Overtaken,
     /// There is no key, or no table, to store them with.
     NotYet,
+}
+
+fn tries(claimed: &Claimed) -> Tries {
+    Tries {
+        attempts: claimed.attempts.unsigned_abs(),
+        failures: claimed.setbacks.unsigned_abs().saturating_add(1),
+    }
 }
 
 fn attempt<'a>(

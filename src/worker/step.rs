@@ -250,8 +250,9 @@ fn settle(
             jobs::announce(job.session, state)?;
             after.ready |= state == State::Ready;
         }
-        Ready::Later(wait, reason, text) => {
-            jobs::postpone(job.session, job.was_in_doubt, wait, &reason, text)?;
+        Ready::Later(provider, wait, reason, text) => {
+            let name = provider.name();
+            jobs::postpone(job.session, job.was_in_doubt, name, wait, &reason, text)?;
             let state = if job.was_in_doubt {
                 State::InDoubt
             } else {
@@ -270,7 +271,15 @@ fn settle(
             UnderWay::Other => {
                 let reason = Reason::Interrupted.as_str();
                 let wait = tokens::OTHER_WAIT;
-                jobs::postpone(job.session, job.was_in_doubt, wait, reason, tokens::OTHER)?;
+                let name = flight.provider.name();
+                jobs::postpone(
+                    job.session,
+                    job.was_in_doubt,
+                    name,
+                    wait,
+                    reason,
+                    tokens::OTHER,
+                )?;
             }
         },
         Ready::Fail(provider, flight, failure) => {
