@@ -67,6 +67,7 @@ CREATE TABLE meetlink.jobs (
   due_at          timestamptz,
   attempts        integer NOT NULL DEFAULT 0 CHECK (attempts >= 0),
   setbacks        integer NOT NULL DEFAULT 0 CHECK (setbacks >= 0),
+  hurried         boolean NOT NULL DEFAULT false,
   lease_holder    integer,
   lease_until     timestamptz,
   may_exist_since timestamptz,
@@ -103,6 +104,8 @@ COMMENT ON COLUMN meetlink.jobs.attempts IS
   'Attempts since the job was queued or retried by hand that count towards max_attempts';
 COMMENT ON COLUMN meetlink.jobs.setbacks IS
   'Failures in a row, counted or not: what the wait grows with';
+COMMENT ON COLUMN meetlink.jobs.hurried IS
+  'Somebody asked for a try now, whatever is being waited for';
 COMMENT ON COLUMN meetlink.jobs.lease_holder IS
   'Pid of the worker that has the job';
 

@@ -111,6 +111,13 @@ REVOKE ALL ON FUNCTION meetlink.read_tutors() FROM PUBLIC;
 COMMENT ON FUNCTION meetlink.read_tutors() IS
   'Tutors and their connections, read with the caller''s own rights; behind tutor_connections';
 
+CREATE FUNCTION meetlink.read_visible(sessions uuid[])
+  RETURNS SETOF uuid LANGUAGE c VOLATILE STRICT SET search_path = pg_catalog, pg_temp
+  AS 'MODULE_PATHNAME', 'read_visible_wrapper';
+REVOKE ALL ON FUNCTION meetlink.read_visible(uuid[]) FROM PUBLIC;
+COMMENT ON FUNCTION meetlink.read_visible(uuid[]) IS
+  'Those of the sessions that the caller can see; behind meetlink.tutor_connections';
+
 CREATE FUNCTION meetlink.read_worker(
   OUT pid integer, OUT started_at timestamptz, OUT state text, OUT in_flight integer,
   OUT last_error text)

@@ -22,7 +22,11 @@ SELECT t.id, t.full_name, t.email, t.provider, t.connection_status, t.token_expi
            (pg_catalog.array_agg(j.last_error ORDER BY j.changed_at DESC)
              FILTER (WHERE j.last_error IS NOT NULL))[1] AS last_error
       FROM meetlink.jobs j
-     WHERE j.state IN ('pending', 'creating', 'retrying', 'needs_action', 'in_doubt')
+      -- Only sessions that the caller may see: a student is not to learn of another's.
+      JOIN meetlink.read_visible(ARRAY(
+             SELECT w.session_id FROM meetlink.jobs w
+              WHERE w.state IN ('pending', 'creating', 'retrying', 'needs_action', 'in_doubt')))
+           AS v(session_id) ON v.session_id = j.session_id
      GROUP BY j.tutor_id) w ON w.tutor_id = t.id
  ORDER BY t.full_name, t.id;
 COMMENT ON VIEW meetlink.tutor_connections IS

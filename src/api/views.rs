@@ -1,6 +1,6 @@
 //! What stands behind the views that show people's names: read with the caller's rights.
 
-use pgrx::iter::TableIterator;
+use pgrx::iter::{SetOfIterator, TableIterator};
 use pgrx::prelude::*;
 
 use super::fail::or_raise;
@@ -8,7 +8,7 @@ use crate::pg::identity::as_extension_owner;
 use crate::pg::{process, shared};
 use crate::store::config;
 use crate::store::mapped::Mapped;
-use crate::store::sql::{self, maybe};
+use crate::store::sql::{self, get, maybe};
 
 /// The mapping, if there is one whose tables are all there; views show nothing otherwise.
 fn mapped() -> Option<Mapped> {
@@ -75,6 +75,15 @@ fn read_tutors() -> TableIterator<
         }))
     });
     TableIterator::new(rows)
+}
+
+#[pg_extern(sql = false)]
+fn read_visible(sessions: Vec<pgrx::Uuid>) -> SetOfIterator<'static, pgrx::Uuid> {
+    let rows = mapped().map_or_else(Vec::new, |mapped| {
+        let read = |row: &sql::Row<'_>| get(row, 1);
+        or_raise(sql::query(&mapped.view_visible(), &[sessions.into()], read))
+    });
+    SetOfIterator::new(rows)
 }
 
 #[allow(clippy::type_complexity)]

@@ -32,8 +32,8 @@ thread_local! {
     static OWN_WRITES: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Makes this process's own writes to connections go unnoticed: the worker knows of them.
-pub fn ignore_own_connection_writes() {
+/// Makes this process's own links and tokens go unnoticed: the worker knows of them.
+pub fn ignore_own_writes() {
     OWN_WRITES.set(true);
 }
 
@@ -131,10 +131,8 @@ unsafe fn enqueue(data: &pg_sys::TriggerData) -> Result<(), &'static str> {
                 (data.tg_trigtuple, None)
             };
             let values = Row::Tuple(new, descriptor);
-            let relevant = wants(subject, &values, watched)
-                && old.is_none_or(|old| {
-                    changed(descriptor, &Row::Tuple(old, descriptor), &values, watched)
-                });
+            let old = old.map(|old| Row::Tuple(old, descriptor));
+            let relevant = concerns(subject, descriptor, old.as_ref(), &values, watched);
             if relevant && let Some(id) = values.get(id) {
                 inbox.add(id);
             }
@@ -144,8 +142,7 @@ unsafe fn enqueue(data: &pg_sys::TriggerData) -> Result<(), &'static str> {
                 data.tg_newtable,
                 descriptor,
                 |old, new| {
-                    if wants(subject, new, watched)
-                        && old.is_none_or(|old| changed(descriptor, old, new, watched))
+                    if concerns(subject, descriptor, old, new, watched)
                         && let Some(id) = new.get(id)
                     {
                         inbox.add(id);
@@ -208,6 +205,25 @@ unsafe fn wants(subject: Subject, row: &Row, watched: &[i32]) -> bool {
             .iter()
             .take(2)
             .any(|number| unsafe { row.get(*number).is_none() })
+}
+
+/// Whether a row that was inserted (no old one) or updated is news to the worker.
+unsafe fn concerns(
+    subject: Subject,
+    descriptor: pg_sys::TupleDesc,
+    old: Option<&Row>,
+    new: &Row,
+    watched: &[i32],
+) -> bool {
+    // SAFETY: passed on.
+    unsafe {
+        match old {
+            None => wants(subject, new, watched),
+            Some(old) if wants(subject, new, watched) => changed(descriptor, old, new, watched),
+            // A link that somebody else filled in: whoever waits for it is to be told.
+            Some(old) => !OWN_WRITES.get() && wants(subject, old, watched),
+        }
+    }
 }
 
 /// Whether a watched column differs. Toasted values are compared as they are stored: at worst the

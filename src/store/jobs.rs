@@ -22,6 +22,8 @@ pub struct Claimed {
     pub attempts: i32,
     /// Failures in a row before this attempt.
     pub setbacks: i32,
+    /// Whether a person asked for this attempt.
+    pub hurried: bool,
     /// Since when a meeting may exist without our knowing.
     pub may_exist_since: Option<DateTime<Utc>>,
     /// Whether the job was in doubt.
@@ -65,7 +67,7 @@ pub fn claim(limit: usize, holder: i32, lease: Duration) -> Result<Vec<Claimed>,
                    (SELECT COALESCE(pg_catalog.max(a.number), 0) FROM meetlink.attempts a \
                      WHERE a.session_id = j.session_id) + 1, \
                    (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint, \
-                   j.reason, j.setbacks",
+                   j.reason, j.setbacks, j.hurried",
         &[
             i64::try_from(limit).unwrap_or(i64::MAX).into(),
             holder.into(),
@@ -79,6 +81,7 @@ pub fn claim(limit: usize, holder: i32, lease: Duration) -> Result<Vec<Claimed>,
                 provider: maybe(row, 2)?,
                 attempts: get(row, 3)?,
                 setbacks: get(row, 12)?,
+                hurried: get(row, 13)?,
                 may_exist_since: micros(row, 4)?,
                 was_in_doubt: get(row, 5)?,
                 account: maybe_uuid(row, 6)?,
@@ -131,7 +134,7 @@ pub fn finish(session: Uuid, state: State, counts: bool) -> Result<(), PgError> 
     sql::execute(
         "UPDATE meetlink.jobs \
             SET state = $2, due_at = NULL, lease_holder = NULL, lease_until = NULL, \
-                reason = NULL, last_error = NULL, setbacks = 0, \
+                reason = NULL, last_error = NULL, setbacks = 0, hurried = false, \
                 attempts = attempts - (NOT $3)::integer, \
                 changed_at = pg_catalog.now() \
           WHERE session_id = $1",
@@ -172,6 +175,7 @@ pub fn set_back(setback: &Setback<'_>) -> Result<(), PgError> {
                 due_at = pg_catalog.clock_timestamp() + $3 * interval '1 ms', \
                 lease_holder = NULL, lease_until = NULL, \
                 attempts = attempts - (NOT $4)::integer, setbacks = setbacks + 1, \
+                hurried = false, \
                 reason = $5, last_error = $6, \
                 may_exist_since = CASE WHEN $7 THEN may_exist_since END, \
                 provider = COALESCE($8, provider), changed_at = pg_catalog.now() \

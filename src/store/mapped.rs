@@ -140,9 +140,9 @@ impl Mapped {
                  FROM wanted w JOIN {sessions} s ON {id} = w.session_id), \
              put AS ( \
                INSERT INTO meetlink.jobs AS j \
-                      (session_id, state, tutor_id, starts_at, queued_at, due_at) \
+                      (session_id, state, tutor_id, starts_at, queued_at, due_at, hurried) \
                SELECT x.session_id, {state}, x.tutor_id, x.starts_at, x.at, \
-                      CASE WHEN x.wants THEN pg_catalog.now() END \
+                      CASE WHEN x.wants THEN pg_catalog.now() END, x.wish = 2 \
                  FROM x LEFT JOIN meetlink.jobs o ON o.session_id = x.session_id \
                 WHERE x.wants OR o.session_id IS NOT NULL \
                ON CONFLICT (session_id) DO UPDATE SET \
@@ -155,6 +155,7 @@ impl Mapped {
                  attempts = CASE WHEN j.state = 'creating' THEN j.attempts ELSE 0 END, \
                  setbacks = CASE WHEN j.state = 'creating' THEN j.setbacks ELSE 0 END, \
                  reason = CASE WHEN j.state IN ('creating', 'in_doubt') THEN j.reason END, \
+                 hurried = j.hurried OR EXCLUDED.hurried, \
                  last_error = CASE WHEN j.state IN ('creating', 'in_doubt') THEN j.last_error END, \
                  tutor_id = EXCLUDED.tutor_id, starts_at = EXCLUDED.starts_at, \
                  queued_at = CASE WHEN j.state IN ('ready', 'not_needed') THEN EXCLUDED.queued_at \

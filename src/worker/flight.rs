@@ -158,7 +158,9 @@ pub fn prepare(claimed: &Claimed, desk: &Desk<'_>) -> Ready {
         return Ready::Write(flight);
     }
     let held = desk.holds.iter().find(|held| {
-        held.provider == provider.name() && held.tutor.is_none_or(|held| held == tutor)
+        !claimed.hurried
+            && held.provider == provider.name()
+            && held.tutor.is_none_or(|held| held == tutor)
     });
     if let Some(held) = held {
         let wait = Duration::from_millis(u64::try_from(held.wait_ms).unwrap_or(0).max(50));

@@ -50,7 +50,7 @@ pub fn run(database: Oid) {
     }
     // A lock on meetlink's own tables (a DBA at work, say) must not stop the main thread for long.
     process::set(c"lock_timeout", c"2s");
-    trigger::ignore_own_connection_writes();
+    trigger::ignore_own_writes();
     match Worker::new(slot) {
         Ok(mut worker) => worker.live(),
         Err(error) => {
@@ -96,7 +96,7 @@ struct Worker {
 impl Worker {
     fn new(slot: &'static Slot) -> std::io::Result<Self> {
         let settings = Settings::read();
-        let files = Files::read(&settings);
+        let files = Files::read(&settings, None);
         let worker = Self {
             slot,
             pool: Pool::new()?,
@@ -126,7 +126,7 @@ impl Worker {
             let reloaded = process::reload_if_asked();
             if reloaded {
                 self.settings = Settings::read();
-                self.files = Files::read(&self.settings);
+                self.files = Files::read(&self.settings, self.files.client.take());
                 self.complain();
             }
             // The flag goes down before the look, so that whatever comes later raises it again.
@@ -197,7 +197,7 @@ impl Worker {
     }
 
     fn may_call(&self) -> bool {
-        self.settings.enabled && self.files.client.is_ok() && self.pausing_since.is_none()
+        self.settings.enabled && self.files.client.is_some() && self.pausing_since.is_none()
     }
 
     /// How many more attempts may begin.
@@ -227,7 +227,7 @@ impl Worker {
     fn wake_resting(&mut self) {
         let now = Instant::now();
         for (_, session, flow) in self.resting.extract_if(.., |(at, ..)| *at <= now) {
-            if let Ok(client) = &self.files.client {
+            if let Some(client) = &self.files.client {
                 self.pool
                     .submit(Work::Attempt { session, flow }, Arc::clone(client));
             }
@@ -359,7 +359,8 @@ impl Worker {
 
     fn launch(&mut self, flight: Flight, token: Secret) {
         let session = flight.claimed.session;
-        if let (Some(flow), Ok(client)) = (flight.flow(&self.settings, token), &self.files.client) {
+        if let (Some(flow), Some(client)) = (flight.flow(&self.settings, token), &self.files.client)
+        {
             self.pool
                 .submit(Work::Attempt { session, flow }, Arc::clone(client));
         }
@@ -373,7 +374,7 @@ impl Worker {
         renewal.envelope.clone_from(&flight.refresh);
         renewal.waiting.push(session);
         self.flights.insert(session, flight);
-        if let (Some(request), Ok(client)) = (request, &self.files.client) {
+        if let (Some(request), Some(client)) = (request, &self.files.client) {
             self.pool.submit(
                 Work::Refresh {
                     account,
@@ -387,7 +388,7 @@ impl Worker {
 
     /// Shows what is wrong with keys or certificates, or that nothing is.
     fn complain(&self) {
-        let complaint = self.files.complaint();
+        let complaint = self.files.complaint.as_str();
         self.slot.note.set(complaint);
         if !complaint.is_empty() {
             log!("meetlink: {complaint}");

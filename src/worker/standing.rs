@@ -54,27 +54,31 @@ pub fn prepared_transactions_open() -> Result<bool, PgError> {
 pub struct Files {
     /// Keys of `meetlink.key_file`.
     pub keys: Result<Arc<KeyRing>, String>,
-    /// A client that trusts `meetlink.ca_file` as well.
-    pub client: Result<Arc<Client>, String>,
+    /// A client that trusts `meetlink.ca_file` as well; none while that cannot be used from the
+    /// start.
+    pub client: Option<Arc<Client>>,
+    /// The first thing that is wrong, or nothing.
+    pub complaint: String,
 }
 
 impl Files {
-    /// Reads them. What is wrong waits for the jobs that need it.
-    pub fn read(settings: &Settings) -> Self {
+    /// Reads them. What is wrong waits for the jobs that need it; `previous` stays where there is
+    /// no new client, since attempts under way depend on it.
+    pub fn read(settings: &Settings, previous: Option<Arc<Client>>) -> Self {
         let keys = keyfile::load(settings.key_file.as_deref())
             .map(Arc::new)
             .map_err(|e| format!("meetlink.key_file cannot be used: {e}. {}", e.hint()));
+        let (client, complaint) = match client(settings) {
+            Ok(client) => (Some(Arc::new(client)), None),
+            Err(complaint) => (previous, Some(complaint)),
+        };
+        let complaint = complaint
+            .or_else(|| keys.as_ref().err().cloned())
+            .unwrap_or_default();
         Self {
             keys,
-            client: client(settings).map(Arc::new),
-        }
-    }
-
-    /// The first thing that is wrong, or nothing.
-    pub fn complaint(&self) -> &str {
-        match (&self.keys, &self.client) {
-            (_, Err(complaint)) | (Err(complaint), _) => complaint,
-            _ => "",
+            client,
+            complaint,
         }
     }
 }

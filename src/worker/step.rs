@@ -99,6 +99,8 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
         if view.look {
             let drained = inbox::drain(mapped)?;
             after.more |= drained.taken >= inbox::BATCH;
+            // A link that somebody filled in may be among them.
+            after.ready |= drained.taken > 0;
             for (session, state) in drained.jobs {
                 if state != State::Creating {
                     jobs::announce(session, state)?;

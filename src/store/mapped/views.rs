@@ -63,4 +63,13 @@ impl Mapped {
             p("full_name", "text"),
         )
     }
+
+    /// Which of some sessions the caller sees. `$1`: their ids.
+    pub fn view_visible(&self) -> String {
+        format!(
+            "SELECT {id}::uuid FROM {} s WHERE {id} = ANY ($1)",
+            self.sessions,
+            id = self.s("id")
+        )
+    }
 }
