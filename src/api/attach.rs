@@ -73,7 +73,7 @@ fn attach(oids: [Option<Oid>; 3], columns: &Value, options: Value) -> Result<Val
         config::release_operator_holds(None)?;
         config::read()
     })?;
-    wake::worker_at_commit();
+    wake::reconfigure_at_commit();
     config
         .map(|config| tables::summary(&config))
         .ok_or_else(fail::not_attached)
@@ -159,5 +159,5 @@ fn meetlink_detach() {
         tables::remove_triggers()?;
         as_extension_owner(config::forget)
     })());
-    wake::worker_at_commit();
+    wake::reconfigure_at_commit();
 }

@@ -32,7 +32,7 @@ fn meetlink_create_missing(max_sessions: Option<i32>) -> i64 {
 #[pg_extern(sql = false)]
 fn meetlink_pause() -> bool {
     let changed = or_raise(as_extension_owner(|| config::set_paused(true)));
-    wake::worker_at_commit();
+    wake::reconfigure_at_commit();
     changed
 }
 
@@ -43,7 +43,7 @@ fn meetlink_resume() -> bool {
         let moved = config::come_home()?;
         Ok(resumed || moved)
     }));
-    wake::worker_at_commit_after_pause();
+    wake::resume_at_commit();
     changed
 }
 
@@ -57,5 +57,5 @@ fn announce_extension() {
             "Add meetlink to shared_preload_libraries in postgresql.conf and restart the server.",
         );
     }
-    wake::worker_at_commit_after_pause();
+    wake::resume_at_commit();
 }

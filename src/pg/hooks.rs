@@ -32,6 +32,6 @@ unsafe extern "C-unwind" fn on_access(
     let dropped =
         access == pg_sys::ObjectAccessType::OAT_DROP && class == pg_sys::ExtensionRelationId;
     if dropped && object == extension::oid() {
-        wake::worker_at_commit();
+        wake::reconfigure_at_commit();
     }
 }

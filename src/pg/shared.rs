@@ -87,6 +87,8 @@ pub struct Slot {
     latch: AtomicPtr<pg_sys::Latch>,
     /// Set by whoever wants the worker to look; cleared by the worker before it looks.
     wake: AtomicBool,
+    /// Set when extension, mapping or pause may have changed.
+    changed: AtomicBool,
     /// Set when a transaction that queued something was prepared (two-phase commit).
     prepared: AtomicBool,
     activity: AtomicU8,
@@ -100,8 +102,11 @@ pub struct Slot {
 impl Slot {
     /// Sets the flag and, if nobody had set it yet, the worker's latch.
     ///
-    /// Returns whether there is a worker to hear it.
-    pub fn ring(&self) -> bool {
+    /// Returns whether there is a worker to hear it. `changed`: it must read its configuration.
+    pub fn ring(&self, changed: bool) -> bool {
+        if changed {
+            self.changed.store(true, Release);
+        }
         let latch = self.latch.load(Acquire);
         if latch.is_null() {
             return false;
@@ -119,6 +124,11 @@ impl Slot {
     /// Takes the wake flag back. To be called before looking for work, never after.
     pub fn take_wake(&self) -> bool {
         self.wake.swap(false, AcqRel)
+    }
+
+    /// Takes back the flag that the configuration may have changed.
+    pub fn take_changed(&self) -> bool {
+        self.changed.swap(false, AcqRel)
     }
 
     /// Says that a prepared transaction may hold work.
@@ -145,6 +155,7 @@ impl Slot {
         self.note.set("");
         self.latch.store(latch, Release);
         // Whatever was queued before is found by the first look.
+        self.changed.store(true, Release);
         self.wake.store(true, Release);
         true
     }

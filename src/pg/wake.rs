@@ -17,24 +17,29 @@ thread_local! {
     static WANTED: Cell<Wanted> = const { Cell::new(Wanted::Nothing) };
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Wanted {
     Nothing,
-    /// The worker is to look.
+    /// The worker is to look for work.
     Look,
+    /// The same, and at what it works on: extension, mapping or pause may have changed.
+    Configuration,
     /// The same, and a pause is over.
     Forced,
 }
 
 /// Wakes this database's worker when the current transaction commits.
 pub fn worker_at_commit() {
-    if WANTED.get() == Wanted::Nothing {
-        at_commit(Wanted::Look);
-    }
+    at_commit(Wanted::Look);
+}
+
+/// The same, and makes it read its configuration again.
+pub fn reconfigure_at_commit() {
+    at_commit(Wanted::Configuration);
 }
 
 /// The same, and brings a worker back that was paused.
-pub fn worker_at_commit_after_pause() {
+pub fn resume_at_commit() {
     at_commit(Wanted::Forced);
 }
 
@@ -42,22 +47,24 @@ fn at_commit(wanted: Wanted) {
     if shared::get().is_none() {
         return;
     }
-    WANTED.set(wanted);
+    WANTED.set(WANTED.get().max(wanted));
     if !REGISTERED.replace(true) {
         // SAFETY: the callback is a plain function that outlives the backend.
         unsafe { pg_sys::RegisterXactCallback(Some(at_end), std::ptr::null_mut()) };
     }
 }
 
-/// Wakes this database's worker now, or asks the launcher for one; in a paused database only if
-/// `forced`.
-fn worker_now(forced: bool) {
+/// Wakes this database's worker now, or asks the launcher for one; in a paused database only if it
+/// is resumed.
+fn worker_now(wanted: Wanted) {
     // SAFETY: set when the backend connected to its database.
     let database = unsafe { pg_sys::MyDatabaseId };
     if let Some(shared) = shared::get() {
-        let heard = shared.slot(database).is_some_and(|slot| slot.ring());
+        let heard = shared
+            .slot(database)
+            .is_some_and(|slot| slot.ring(wanted >= Wanted::Configuration));
         let paused = || shared.slot(database).is_some_and(|slot| slot.is_paused());
-        if !heard && (forced || !paused()) {
+        if !heard && (wanted == Wanted::Forced || !paused()) {
             shared.request_worker(database);
         }
     }
@@ -88,5 +95,5 @@ unsafe extern "C-unwind" fn at_end(
             slot.note_prepared();
         }
     }
-    worker_now(wanted == Wanted::Forced);
+    worker_now(wanted);
 }

@@ -68,6 +68,11 @@ pub fn commit_durably() -> Result<(), PgError> {
     set_local(c"synchronous_commit", c"on")
 }
 
+/// Lets the current transaction's commit return before the disk has it.
+pub fn commit_soon() -> Result<(), PgError> {
+    set_local(c"synchronous_commit", c"off")
+}
+
 /// `SET LOCAL name = value`, with a superuser's right.
 pub fn set_local(name: &std::ffi::CStr, value: &std::ffi::CStr) -> Result<(), PgError> {
     // SAFETY: inside a transaction; both strings end with a zero byte.

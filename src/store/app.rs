@@ -70,7 +70,7 @@ impl Connection {
 /// Reads sessions.
 pub fn sessions(mapped: &Mapped, ids: &[Uuid]) -> Result<Vec<Session>, PgError> {
     let ids = from_uuids(ids.iter().copied());
-    sql::query(&mapped.load_sessions(), &[ids.into()], |row| {
+    sql::query(mapped.load_sessions(), &[ids.into()], |row| {
         Ok(Session {
             id: uuid_at(row, 1)?,
             tutor: maybe_uuid(row, 2)?,
@@ -88,7 +88,7 @@ pub fn sessions(mapped: &Mapped, ids: &[Uuid]) -> Result<Vec<Session>, PgError> 
 /// Reads tutors' connections.
 pub fn connections(mapped: &Mapped, tutors: &[Uuid]) -> Result<Vec<Connection>, PgError> {
     let tutors = from_uuids(tutors.iter().copied());
-    sql::query(&mapped.load_connections(), &[tutors.into()], |row| {
+    sql::query(mapped.load_connections(), &[tutors.into()], |row| {
         Ok(Connection {
             tutor: uuid_at(row, 1)?,
             provider: maybe::<String>(row, 2)?.unwrap_or_default(),
@@ -112,7 +112,7 @@ pub fn write_link(
         mapped.config().sessions.as_ref().map(|(oid, _)| *oid),
         || {
             let changed = sql::execute(
-                &mapped.write_link(),
+                mapped.write_link(),
                 &[
                     from_uuid(session).into(),
                     meeting.join_url.as_str().into(),

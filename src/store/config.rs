@@ -133,12 +133,12 @@ pub fn forget() -> Result<(), PgError> {
     Ok(())
 }
 
-/// The operator's OAuth client as it is stored: id and sealed secret.
-pub fn oauth_client(provider: &str) -> Result<Option<(String, String)>, PgError> {
-    sql::query_one(
-        "SELECT client_id, client_secret_encrypted FROM meetlink.providers WHERE provider = $1",
-        &[provider.into()],
-        |row| Ok((get(row, 1)?, get(row, 2)?)),
+/// The operator's OAuth clients as they are stored: provider, id and sealed secret.
+pub fn oauth_clients() -> Result<Vec<(String, String, String)>, PgError> {
+    sql::query(
+        "SELECT provider, client_id, client_secret_encrypted FROM meetlink.providers",
+        &[],
+        |row| Ok((get(row, 1)?, get(row, 2)?, get(row, 3)?)),
     )
 }
 

@@ -34,7 +34,7 @@ pub fn drain(mapped: &Mapped) -> Result<Drained, PgError> {
         taken: 0,
         jobs: Vec::new(),
     };
-    sql::query(&mapped.drain(), &[BATCH.into()], |row| {
+    sql::query(mapped.drain(), &[BATCH.into()], |row| {
         drained.taken = get(row, 1)?;
         if let Some(session) = sql::maybe_uuid(row, 2)? {
             let state = maybe::<String>(row, 3)?.as_deref().and_then(State::parse);

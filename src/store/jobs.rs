@@ -129,6 +129,32 @@ pub fn keep_meeting(session: Uuid, provider: &str, meeting: &Meeting) -> Result<
     Ok(())
 }
 
+/// Ends a job with a meeting that was made; its link is in the session, or the session is gone.
+pub fn finish_with(
+    session: Uuid,
+    state: State,
+    provider: &str,
+    meeting: &Meeting,
+) -> Result<(), PgError> {
+    sql::execute(
+        "UPDATE meetlink.jobs \
+            SET state = $2, due_at = NULL, lease_holder = NULL, lease_until = NULL, \
+                reason = NULL, last_error = NULL, setbacks = 0, hurried = false, \
+                may_exist_since = NULL, provider = $3, external_id = $4, join_url = $5, \
+                made_at = COALESCE(made_at, pg_catalog.clock_timestamp()), \
+                changed_at = pg_catalog.now() \
+          WHERE session_id = $1",
+        &[
+            from_uuid(session).into(),
+            state.as_str().into(),
+            provider.into(),
+            meeting.external_id.as_str().into(),
+            meeting.join_url.as_str().into(),
+        ],
+    )?;
+    Ok(())
+}
+
 /// Ends a job's attempt in a state that waits for nothing.
 pub fn finish(session: Uuid, state: State, counts: bool) -> Result<(), PgError> {
     sql::execute(

@@ -3,6 +3,8 @@
 //! Their text is built once for a configuration, from names that Postgres quotes; everything else
 //! in it is fixed. Reads run as whoever calls; [`super::app`] says who that is.
 
+use std::cell::OnceCell;
+
 use pgrx::spi::{quote_identifier, quote_literal};
 
 mod connections;
@@ -21,6 +23,16 @@ pub struct Mapped {
     sessions: String,
     connections: String,
     profiles: String,
+    texts: Texts,
+}
+
+/// Statements that the worker runs again and again, built at their first use.
+#[derive(Clone, Debug, Default)]
+struct Texts {
+    drain: OnceCell<String>,
+    load_sessions: OnceCell<String>,
+    load_connections: OnceCell<String>,
+    write_link: OnceCell<String>,
 }
 
 /// A table of the mapping that is gone.
@@ -39,6 +51,7 @@ impl Mapped {
             connections: name(Table::Connections, &config.connections)?,
             profiles: name(Table::Profiles, &config.profiles)?,
             config,
+            texts: Texts::default(),
         })
     }
 
@@ -115,7 +128,11 @@ impl Mapped {
     }
 
     /// Turns inbox rows into jobs. `$1`: rows at most. Gives the number of rows taken.
-    pub fn drain(&self) -> String {
+    pub fn drain(&self) -> &str {
+        self.texts.drain.get_or_init(|| self.drain_text())
+    }
+
+    fn drain_text(&self) -> String {
         let wants = self.wants();
         let state = "CASE WHEN x.wants THEN 'pending' WHEN x.lacks THEN 'not_needed' \
                      ELSE 'ready' END";
@@ -173,7 +190,13 @@ impl Mapped {
     }
 
     /// What the worker must know of sessions. `$1`: their ids.
-    pub fn load_sessions(&self) -> String {
+    pub fn load_sessions(&self) -> &str {
+        self.texts
+            .load_sessions
+            .get_or_init(|| self.load_sessions_text())
+    }
+
+    fn load_sessions_text(&self) -> String {
         let name = |alias| self.or_null(alias, Table::Profiles, "full_name", "text");
         let profile = |alias| self.or_null(alias, Table::Profiles, "id", "uuid");
         format!(
@@ -204,7 +227,13 @@ impl Mapped {
     }
 
     /// Connections of tutors. `$1`: their ids.
-    pub fn load_connections(&self) -> String {
+    pub fn load_connections(&self) -> &str {
+        self.texts
+            .load_connections
+            .get_or_init(|| self.load_connections_text())
+    }
+
+    fn load_connections_text(&self) -> String {
         format!(
             "SELECT {tutor}, {provider}::text, {status}::text, COALESCE({active}, true), \
                     {access}::text, {refresh}::text, {expires} \
@@ -223,7 +252,11 @@ impl Mapped {
     /// Writes a link. `$1` session, `$2` link, `$3` external id, `$4` provider.
     ///
     /// A link that somebody else wrote meanwhile is left alone.
-    pub fn write_link(&self) -> String {
+    pub fn write_link(&self) -> &str {
+        self.texts.write_link.get_or_init(|| self.write_link_text())
+    }
+
+    fn write_link_text(&self) -> String {
         let mut set = vec![
             self.assign("join_url", "$2"),
             self.assign("meeting_external_id", "$3"),

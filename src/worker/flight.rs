@@ -70,7 +70,7 @@ impl Flight {
 }
 
 /// The operator's OAuth clients by provider, as stored: id and sealed secret.
-pub type Clients = HashMap<&'static str, Option<(String, String)>>;
+pub type Clients = HashMap<String, (String, String)>;
 
 /// Everything that making ready needs to look at.
 pub struct Desk<'a> {
@@ -262,7 +262,7 @@ fn renewal(flight: &Flight, desk: &Desk<'_>) -> Result<Request, Failure> {
     let owner = flight.tutor.hyphenated().to_string();
     let token = envelope::open(keys, &binding(&owner, name, Slot::Refresh), sealed)
         .map_err(|error| open_failure(&error))?;
-    let Some((id, secret)) = desk.clients.get(name).and_then(Option::as_ref) else {
+    let Some((id, secret)) = desk.clients.get(name) else {
         return Err(client_failure(format!(
             "No OAuth client for {name}; call meetlink_configure_provider('{name}', ...)."
         )));

@@ -39,9 +39,7 @@ impl Office<'_> {
     pub fn made(&self, flight: &Flight, meeting: &Meeting, new: bool) -> Result<State, PgError> {
         let session = flight.claimed.session;
         let provider = flight.provider.name();
-        // First into our own tables: whatever happens to the session, this is not lost.
         if new {
-            jobs::keep_meeting(session, provider, meeting)?;
             jobs::record(&attempt(&flight.claimed, Some(provider), None))?;
         }
         let written = xact::subtransaction(|| {
@@ -62,10 +60,12 @@ impl Office<'_> {
         });
         let state = match written {
             Ok(state) => {
-                jobs::finish(session, state, true)?;
+                jobs::finish_with(session, state, provider, meeting)?;
                 state
             }
             Err(error) => {
+                // Whatever happens to the session, the meeting is not forgotten.
+                jobs::keep_meeting(session, provider, meeting)?;
                 let text = format!(
                     "The meeting exists, but its link could not be written into the session: \
                      {error}."

@@ -148,7 +148,8 @@ impl Worker {
             let look = asked || self.trouble.is_some() || self.is_time();
             if asked || (!waits && (look || !self.reports.is_empty())) {
                 process::report_activity(true);
-                match self.act(look, reloaded) {
+                let check = self.slot.take_changed() || reloaded || self.trouble.is_some();
+                match self.act(look, check, reloaded) {
                     Ok(after) => self.apply(after),
                     Err(error) => self.note_trouble(&error),
                 }
@@ -234,9 +235,9 @@ impl Worker {
         }
     }
 
-    /// One look at the world, and one step if there is something to do.
-    fn act(&mut self, look: bool, reloaded: bool) -> Result<After, PgError> {
-        if look {
+    /// One step if there is something to do; `check`: after a look at what there is to work on.
+    fn act(&mut self, look: bool, check: bool, reloaded: bool) -> Result<After, PgError> {
+        if check || self.pausing_since.is_some() {
             match xact::transaction(|| standing::look(reloaded))? {
                 Standing::Gone => self.leave(Farewell::NotWanted),
                 Standing::Paused => self.pause(),
@@ -247,8 +248,8 @@ impl Worker {
                 xact::transaction(jobs::take_back_leases)?;
                 self.taken_back = true;
             }
-            self.look_after_prepared()?;
         }
+        self.look_after_prepared()?;
         if self.mapped.is_none() && self.reports.is_empty() {
             return Ok(After::default());
         }

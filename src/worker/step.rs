@@ -24,8 +24,8 @@ use crate::domain::secret::Secret;
 use crate::domain::state::State;
 use crate::pg::error::PgError;
 use crate::pg::{process, xact};
+use crate::provider::Grant;
 use crate::provider::http::Request;
-use crate::provider::{self, Grant};
 use crate::store::jobs::Claimed;
 use crate::store::mapped::Mapped;
 use crate::store::{app, config, inbox, jobs};
@@ -117,7 +117,24 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
         for (flight, _) in &after.launch {
             jobs::mark_sent(flight.claimed.session, flight.provider.name(), flight.tutor)?;
         }
-        // What goes out next cannot be taken back: the claim must survive a crash.
+    }
+    // What goes out next cannot be taken back, so the claim must survive a crash, and so must
+    // tokens and parked jobs. A link alone need not wait for the disk: after a crash the meeting is
+    // found again at the provider, and the link written again.
+    let only_links = after.launch.is_empty()
+        && after.renew.is_empty()
+        && reports.iter().all(|report| {
+            matches!(
+                report,
+                Report::Attempt {
+                    end: End::Made(_),
+                    ..
+                }
+            )
+        });
+    if only_links {
+        xact::commit_soon()?;
+    } else {
         xact::commit_durably()?;
     }
     Ok(after)
@@ -185,10 +202,10 @@ pub(super) fn still_in_doubt(claimed: &Claimed, failure: Failure) -> Failure {
 }
 
 pub(super) fn oauth_clients() -> Result<Clients, PgError> {
-    provider::all()
-        .iter()
-        .map(|provider| Ok((provider.name(), config::oauth_client(provider.name())?)))
-        .collect()
+    let stored = config::oauth_clients()?.into_iter();
+    Ok(stored
+        .map(|(provider, id, secret)| (provider, (id, secret)))
+        .collect())
 }
 
 fn claim(
