@@ -176,8 +176,7 @@ mod tests {
                   AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'meetlink') \
                   AND classid <> 'pg_type'::regclass \
                   AND obj_description(objid, classid::regclass::text::name) IS NULL) d \
-              WHERE d.description NOT LIKE '%schema tests%' AND d.description NOT LIKE '% tests.%' \
-                AND d.description NOT LIKE '%attempts_id_seq%'",
+              WHERE d.description NOT LIKE '%schema tests%' AND d.description NOT LIKE '% tests.%'",
         );
         assert_eq!(bare, "");
         let public = text(

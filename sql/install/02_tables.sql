@@ -135,6 +135,7 @@ CREATE TABLE meetlink.attempts (
 CREATE INDEX attempts_session ON meetlink.attempts (session_id, id);
 COMMENT ON TABLE meetlink.attempts IS
   'The ledger: one row for each attempt, with its outcome and a plain error';
+COMMENT ON SEQUENCE meetlink.attempts_id_seq IS 'Numbers of the ledger''s lines';
 COMMENT ON COLUMN meetlink.attempts.class IS
   'made, retry, retry_after, refresh_token, tutor_must_act, operator_must_act, permanent, in_doubt';
 COMMENT ON INDEX meetlink.attempts_session IS 'Attempts of one session, in order';

@@ -13,7 +13,7 @@ use crate::pg::error::PgError;
 use crate::pg::identity::{as_extension_owner, owns};
 use crate::pg::wake;
 use crate::store::attach::{self as tables, Relation};
-use crate::store::config;
+use crate::store::{config, triggers};
 
 #[pg_extern(sql = false)]
 fn meetlink_attach(
@@ -66,8 +66,7 @@ fn attach(oids: [Option<Oid>; 3], columns: &Value, options: Value) -> Result<Val
         return Err(misfit_error(&misfits));
     };
     let ids = [sessions.oid, connections.oid, profiles.oid];
-    tables::remove_triggers()?;
-    tables::add_triggers(sessions, connections, &mapping)?;
+    triggers::add(sessions, connections, &mapping)?;
     let config = as_extension_owner(|| {
         config::write(ids, &mapping, options)?;
         config::release_operator_holds(None)?;
@@ -156,7 +155,7 @@ fn misfit_error(misfits: &[Misfit]) -> PgError {
 #[pg_extern(sql = false)]
 fn meetlink_detach() {
     or_raise((|| {
-        tables::remove_triggers()?;
+        triggers::remove()?;
         as_extension_owner(config::forget)
     })());
     wake::reconfigure_at_commit();

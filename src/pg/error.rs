@@ -17,6 +17,13 @@ pub struct PgError {
 }
 
 impl PgError {
+    /// Whether a value in some row is to blame: SQLSTATE class 22, data exception.
+    pub fn is_about_data(&self) -> bool {
+        // Six bits a character, the first in the lowest (src/include/utils/elog.h, MAKE_SQLSTATE).
+        const CLASS_22: i32 = 2 | 2 << 6;
+        self.code as i32 & 0xfff == CLASS_22
+    }
+
     /// An error of our own.
     pub fn new(code: PgSqlErrorCode, message: impl Into<String>) -> Self {
         Self {

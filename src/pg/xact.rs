@@ -91,6 +91,33 @@ pub fn set_local(name: &std::ffi::CStr, value: &std::ffi::CStr) -> Result<(), Pg
     Ok(())
 }
 
+/// Runs `f` with another value of a setting, and puts the old one back.
+pub fn with_setting<T>(
+    name: &std::ffi::CStr,
+    value: &std::ffi::CStr,
+    f: impl FnOnce() -> Result<T, PgError>,
+) -> Result<T, PgError> {
+    // SAFETY: inside a transaction; on a raised error its rollback ends the level.
+    let level = unsafe {
+        let level = pg_sys::NewGUCNestLevel();
+        pg_sys::set_config_option(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_SUSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_SAVE,
+            true,
+            0,
+            false,
+        );
+        level
+    };
+    let done = f();
+    // SAFETY: as above.
+    unsafe { pg_sys::AtEOXact_GUC(false, level) };
+    done
+}
+
 /// Puts back, for the current GUC level, the `search_path` that sessions of this database start
 /// with: the application's triggers were written for it.
 pub fn use_application_search_path() -> Result<(), PgError> {

@@ -101,17 +101,17 @@ pub fn connections(mapped: &Mapped, tutors: &[Uuid]) -> Result<Vec<Connection>, 
     })
 }
 
-/// Writes a link into its session; gives whether a row took it.
+/// Writes a link into its session, unless somebody else has.
 pub fn write_link(
     mapped: &Mapped,
     session: Uuid,
     provider: &str,
     meeting: &Meeting,
-) -> Result<bool, PgError> {
+) -> Result<(), PgError> {
     as_owner_of(
         mapped.config().sessions.as_ref().map(|(oid, _)| *oid),
         || {
-            let changed = sql::execute(
+            sql::execute(
                 mapped.write_link(),
                 &[
                     from_uuid(session).into(),
@@ -120,7 +120,7 @@ pub fn write_link(
                     provider.into(),
                 ],
             )?;
-            Ok(changed > 0)
+            Ok(())
         },
     )
 }

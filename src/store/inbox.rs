@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::mapped::Mapped;
-use super::sql::{self, get, maybe, uuid_at};
+use super::sql::{self, from_uuid, get, maybe, uuid_at};
 use crate::domain::state::State;
 use crate::pg::error::PgError;
 
@@ -28,13 +28,13 @@ pub struct Drained {
     pub jobs: Vec<(Uuid, State)>,
 }
 
-/// Turns inbox rows into jobs.
-pub fn drain(mapped: &Mapped) -> Result<Drained, PgError> {
+/// Turns inbox rows into jobs, `rows` of them at most.
+pub fn drain(mapped: &Mapped, rows: i64) -> Result<Drained, PgError> {
     let mut drained = Drained {
         taken: 0,
         jobs: Vec::new(),
     };
-    sql::query(mapped.drain(), &[BATCH.into()], |row| {
+    sql::query(mapped.drain(), &[rows.into()], |row| {
         drained.taken = get(row, 1)?;
         if let Some(session) = sql::maybe_uuid(row, 2)? {
             let state = maybe::<String>(row, 3)?.as_deref().and_then(State::parse);
@@ -45,6 +45,28 @@ pub fn drain(mapped: &Mapped) -> Result<Drained, PgError> {
         Ok(())
     })?;
     Ok(drained)
+}
+
+/// Takes the first inbox row out and parks its session as failed; the row cannot be looked at.
+pub fn set_aside(reason: &str, error: &str) -> Result<Option<Uuid>, PgError> {
+    let session = sql::query_one(
+        "DELETE FROM meetlink.inbox \
+          WHERE ctid = ANY (ARRAY(SELECT ctid FROM meetlink.inbox LIMIT 1)) RETURNING session_id",
+        &[],
+        |row| sql::maybe_uuid(row, 1),
+    )?
+    .flatten();
+    if let Some(session) = session {
+        sql::execute(
+            "INSERT INTO meetlink.jobs AS j (session_id, state, queued_at, reason, last_error) \
+             VALUES ($1, 'failed', pg_catalog.now(), $2, $3) \
+             ON CONFLICT (session_id) DO UPDATE \
+                SET state = 'failed', due_at = NULL, reason = $2, last_error = $3 \
+              WHERE j.state <> 'creating'",
+            &[from_uuid(session).into(), reason.into(), error.into()],
+        )?;
+    }
+    Ok(session)
 }
 
 /// Appends sessions.
@@ -64,7 +86,7 @@ pub fn add(sessions: &[Uuid], wish: Wish) -> Result<(), PgError> {
 pub fn add_tutor(tutor: Uuid) -> Result<(), PgError> {
     sql::execute(
         "INSERT INTO meetlink.inbox (tutor_id, wish, queued_at) VALUES ($1, 3, pg_catalog.now())",
-        &[sql::from_uuid(tutor).into()],
+        &[from_uuid(tutor).into()],
     )?;
     Ok(())
 }

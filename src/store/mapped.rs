@@ -86,9 +86,11 @@ impl Mapped {
         let start = self.s("scheduled_start_at");
         let end = self.or_null("s", Table::Sessions, "scheduled_end_at", "timestamptz");
         let minutes = self.or_null("s", Table::Sessions, "duration_minutes", "integer");
+        // An odd start or length must not raise: one row would stop all others.
         format!(
-            "COALESCE({end}, {start} + {minutes}::integer * interval '1 minute', \
-             {start} + interval '1 hour')"
+            "COALESCE({end}, CASE WHEN {start} < '9999-01-01' THEN {start} + COALESCE( \
+                 least(greatest({minutes}::bigint, 0), 1000000) * interval '1 minute', \
+                 interval '1 hour') ELSE {start} END)"
         )
     }
 
@@ -321,7 +323,10 @@ impl Mapped {
     }
 }
 
-/// A time as microseconds since the Unix epoch.
+/// A time as microseconds since the Unix epoch; NULL for "never".
 fn micros(time: &str) -> String {
-    format!("(extract(epoch FROM {time}) * 1000000)::bigint")
+    format!(
+        "CASE WHEN pg_catalog.isfinite({time}) \
+              THEN (extract(epoch FROM {time}) * 1000000)::bigint END"
+    )
 }

@@ -12,3 +12,4 @@ pub mod jobs;
 pub mod mapped;
 pub mod sql;
 pub mod status;
+pub mod triggers;

@@ -126,9 +126,13 @@ pub fn prepare(claimed: &Claimed, desk: &Desk<'_>) -> Ready {
     };
     let none = Vec::new();
     let connections = desk.connections.get(&tutor).unwrap_or(&none);
-    let bound = claimed.provider.as_deref().filter(|_| {
+    let bound = claimed.provider.as_deref().filter(|name| {
+        // Where the connection itself is gone, nobody can find out any more.
         claimed.account == Some(tutor)
             && (claimed.was_in_doubt || claimed.may_exist_since.is_some())
+            && connections
+                .iter()
+                .any(|connection| connection.provider == *name)
     });
     let (connection, provider) = match choose(session.provider.as_deref(), bound, connections) {
         Choice::Use(connection, provider) => (connection, provider),

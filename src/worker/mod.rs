@@ -1,5 +1,6 @@
 //! The launcher, and one worker for each database that has the extension.
 
+mod careful;
 mod choose;
 mod flight;
 mod launcher;

@@ -50,13 +50,16 @@ impl Office<'_> {
                 )
             })?;
             xact::set_local(c"lock_timeout", LOCK_TIMEOUT)?;
-            let written = app::write_link(mapped, session, provider, meeting)?;
-            let there = written || !app::sessions(mapped, &[session])?.is_empty();
-            Ok(if there {
-                State::Ready
-            } else {
-                State::NotNeeded
-            })
+            app::write_link(mapped, session, provider, meeting)?;
+            // Read back: row security or a trigger may have dropped the link without a word.
+            match app::sessions(mapped, &[session])?.first() {
+                None => Ok(State::NotNeeded),
+                Some(session) if !session.lacks_link => Ok(State::Ready),
+                Some(_) => Err(PgError::new(
+                    PgSqlErrorCode::ERRCODE_TRIGGERED_ACTION_EXCEPTION,
+                    "the update changed nothing; a trigger on the table may have dropped it",
+                )),
+            }
         });
         let state = match written {
             Ok(state) => {

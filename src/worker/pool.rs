@@ -84,6 +84,10 @@ struct Queue {
     tasks: VecDeque<Task>,
     idle: usize,
     threads: usize,
+    /// Requests under way.
+    active: usize,
+    /// Requests at once.
+    limit: usize,
 }
 
 struct Inner {
@@ -114,6 +118,8 @@ impl Pool {
             tasks: VecDeque::new(),
             idle: 0,
             threads: 0,
+            active: 0,
+            limit: 1,
         };
         let inner = Inner {
             queue: Mutex::new(queue),
@@ -132,12 +138,13 @@ impl Pool {
         self.ear.as_raw_fd()
     }
 
-    /// Hands work over; never waits. The caller keeps the number under way within its limit.
-    pub fn submit(&self, work: Work, client: Arc<Client>) {
+    /// Hands work over; never waits. At most `limit` threads work at once, the rest queues.
+    pub fn submit(&self, work: Work, client: Arc<Client>, limit: usize) {
         let start = {
             let mut queue = lock(&self.inner.queue);
             queue.tasks.push_back(Task { work, client });
-            let start = queue.tasks.len() > queue.idle;
+            queue.limit = limit.max(1);
+            let start = queue.tasks.len() > queue.idle && queue.threads < queue.limit;
             if start {
                 queue.threads += 1;
             }
@@ -194,12 +201,26 @@ impl Inner {
         }
     }
 
+    fn release(&self) {
+        let more = {
+            let mut queue = lock(&self.queue);
+            queue.active -= 1;
+            !queue.tasks.is_empty()
+        };
+        if more {
+            self.filled.notify_one();
+        }
+    }
+
     fn take(&self) -> Task {
         let mut queue = lock(&self.queue);
         queue.idle += 1;
         loop {
-            if let Some(task) = queue.tasks.pop_front() {
+            if queue.active < queue.limit
+                && let Some(task) = queue.tasks.pop_front()
+            {
                 queue.idle -= 1;
+                queue.active += 1;
                 return task;
             }
             queue = self
@@ -229,6 +250,7 @@ fn serve(inner: &Inner) {
                 Report::Refreshed { account, result }
             }
         };
+        inner.release();
         inner.report(report);
     }
 }

@@ -34,6 +34,8 @@ const LOCKED_WAIT: Duration = Duration::from_secs(1);
 const UNSAVED_WAIT: Duration = Duration::from_millis(500);
 /// How often prepared transactions are looked after, while there are any.
 const PREPARED_WAIT: Duration = Duration::from_secs(1);
+/// Attempts under way for each request at once: most of them rest or wait for a token then.
+const FLIGHTS_PER_REQUEST: usize = 16;
 /// How long a paused worker waits for what is under way.
 const PAUSE_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -50,6 +52,8 @@ pub fn run(database: Oid) {
     }
     // A lock on meetlink's own tables (a DBA at work, say) must not stop the main thread for long.
     process::set(c"lock_timeout", c"2s");
+    // Where row security binds even the owner of a table, Postgres is to say so.
+    process::set(c"row_security", c"off");
     trigger::ignore_own_writes();
     match Worker::new(slot) {
         Ok(mut worker) => worker.live(),
@@ -89,6 +93,8 @@ struct Worker {
     /// When to look after prepared transactions.
     prepared: Option<Instant>,
     trouble: Option<Trouble>,
+    /// Whether the next step has to find the row that stopped the last one.
+    careful: bool,
     logged: Option<(Instant, String)>,
     pausing_since: Option<Instant>,
 }
@@ -114,6 +120,7 @@ impl Worker {
             // A predecessor may have known of one.
             prepared: Some(Instant::now()),
             trouble: None,
+            careful: false,
             logged: None,
             pausing_since: None,
         };
@@ -203,12 +210,23 @@ impl Worker {
 
     /// How many more attempts may begin.
     fn room(&self) -> usize {
-        let most = if self.may_call() {
-            self.settings.concurrency
-        } else {
-            0
-        };
-        most.saturating_sub(self.flights.len())
+        if !self.may_call() {
+            return 0;
+        }
+        // What rests, or waits for a token, sends nothing: it must not keep others from it. Its
+        // number is bounded all the same, for the sake of memory.
+        let concurrency = self.settings.concurrency;
+        let waiting: usize = self
+            .renewals
+            .values()
+            .map(|renewal| renewal.waiting.len())
+            .sum();
+        let idle = waiting + self.resting.len();
+        let busy = self.flights.len().saturating_sub(idle) + self.renewals.len();
+        let most = concurrency * FLIGHTS_PER_REQUEST;
+        concurrency
+            .saturating_sub(busy)
+            .min(most.saturating_sub(self.flights.len()))
     }
 
     fn collect(&mut self) {
@@ -227,11 +245,19 @@ impl Worker {
 
     fn wake_resting(&mut self) {
         let now = Instant::now();
+        let mut awake = Vec::new();
         for (_, session, flow) in self.resting.extract_if(.., |(at, ..)| *at <= now) {
-            if let Some(client) = &self.files.client {
-                self.pool
-                    .submit(Work::Attempt { session, flow }, Arc::clone(client));
-            }
+            awake.push((session, flow));
+        }
+        for (session, flow) in awake {
+            self.submit(Work::Attempt { session, flow });
+        }
+    }
+
+    fn submit(&self, work: Work) {
+        if let Some(client) = &self.files.client {
+            self.pool
+                .submit(work, Arc::clone(client), self.settings.concurrency);
         }
     }
 
@@ -261,10 +287,12 @@ impl Worker {
             renewals: &self.renewals,
             room: self.room(),
             look,
+            careful: self.careful,
         };
         let reports = &self.reports;
         let after = xact::transaction(|| step(&view, reports))?;
         self.reports.clear();
+        self.careful = false;
         if self.trouble.take().is_some() {
             self.complain();
         }
@@ -360,10 +388,8 @@ impl Worker {
 
     fn launch(&mut self, flight: Flight, token: Secret) {
         let session = flight.claimed.session;
-        if let (Some(flow), Some(client)) = (flight.flow(&self.settings, token), &self.files.client)
-        {
-            self.pool
-                .submit(Work::Attempt { session, flow }, Arc::clone(client));
+        if let Some(flow) = flight.flow(&self.settings, token) {
+            self.submit(Work::Attempt { session, flow });
         }
         self.flights.insert(session, flight);
     }
@@ -375,15 +401,12 @@ impl Worker {
         renewal.envelope.clone_from(&flight.refresh);
         renewal.waiting.push(session);
         self.flights.insert(session, flight);
-        if let (Some(request), Some(client)) = (request, &self.files.client) {
-            self.pool.submit(
-                Work::Refresh {
-                    account,
-                    provider,
-                    request,
-                },
-                Arc::clone(client),
-            );
+        if let Some(request) = request {
+            self.submit(Work::Refresh {
+                account,
+                provider,
+                request,
+            });
         }
     }
 
@@ -402,6 +425,7 @@ impl Worker {
             Some(trouble) => (trouble.wait * 2).min(TROUBLE_WAIT_MAX),
             None => TROUBLE_WAIT,
         };
+        self.careful = error.is_about_data();
         let text = error.to_string();
         let known = self
             .logged

@@ -13,6 +13,7 @@ use aes_gcm::aead::rand_core::RngCore;
 use chrono::Utc;
 use uuid::Uuid;
 
+use super::careful;
 use super::flight::{Clients, Desk, Flight, Ready, prepare};
 use super::outcome::Office;
 use super::pool::{Account, End, Report};
@@ -46,6 +47,8 @@ pub struct View<'a> {
     pub room: usize,
     /// Whether the inbox may hold something.
     pub look: bool,
+    /// Whether a row stopped the last step: each is looked at by itself then.
+    pub careful: bool,
 }
 
 /// What follows a committed step.
@@ -97,7 +100,11 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
     }
     if let Some(mapped) = view.mapped {
         if view.look {
-            let drained = inbox::drain(mapped)?;
+            let drained = if view.careful {
+                careful::drain(mapped)?
+            } else {
+                inbox::drain(mapped, inbox::BATCH)?
+            };
             after.more |= drained.taken >= inbox::BATCH;
             // A link that somebody filled in may be among them.
             after.ready |= drained.taken > 0;
@@ -157,10 +164,14 @@ fn attempt_ended(
             Ok(())
         }
         End::Failed(failure) if failure.class == Class::RefreshToken && !flight.refreshed => {
-            let flight = Flight {
+            let mut flight = Flight {
                 refreshed: true,
                 ..flight.clone()
             };
+            if failure.may_exist {
+                // It looks before it creates when it goes on.
+                flight.claimed.may_exist_since = Some(Utc::now());
+            }
             tokens::renew(view, office, flight, after)
         }
         End::Failed(failure) if failure.class == Class::RefreshToken => {
@@ -223,10 +234,42 @@ fn claim(
     after.claimed = claimed.len();
     after.more |= claimed.len() == room;
     let ids: Vec<Uuid> = claimed.iter().map(|job| job.session).collect();
-    let sessions: HashMap<Uuid, app::Session> = app::sessions(mapped, &ids)?
-        .into_iter()
-        .map(|session| (session.id, session))
-        .collect();
+    let loaded = if view.careful {
+        careful::load_each(mapped, office, &claimed)?
+    } else {
+        load(mapped, &ids)?
+    };
+    let (sessions, connections) = loaded;
+    let holds = config::holds()?;
+    let clients = oauth_clients()?;
+    let desk = Desk {
+        settings: view.settings,
+        keys: view.keys,
+        sessions: &sessions,
+        connections: &connections,
+        clients: &clients,
+        holds: &holds,
+        now: Utc::now(),
+    };
+    for job in claimed
+        .iter()
+        .filter(|job| !view.careful || sessions.contains_key(&job.session))
+    {
+        settle(view, office, job, prepare(job, &desk), after)?;
+    }
+    Ok(())
+}
+
+/// Sessions by id, and their tutors' connections by tutor.
+pub(super) type Loaded = (
+    HashMap<Uuid, app::Session>,
+    HashMap<Uuid, Vec<app::Connection>>,
+);
+
+/// Reads what claimed jobs are about.
+pub(super) fn load(mapped: &Mapped, ids: &[Uuid]) -> Result<Loaded, PgError> {
+    let sessions = app::sessions(mapped, ids)?.into_iter();
+    let sessions: HashMap<Uuid, app::Session> = sessions.map(|s| (s.id, s)).collect();
     let tutors: HashSet<Uuid> = sessions
         .values()
         .filter_map(|session| session.tutor)
@@ -239,21 +282,7 @@ fn claim(
             .or_default()
             .push(connection);
     }
-    let holds = config::holds()?;
-    let clients = oauth_clients()?;
-    let desk = Desk {
-        settings: view.settings,
-        keys: view.keys,
-        sessions: &sessions,
-        connections: &connections,
-        clients: &clients,
-        holds: &holds,
-        now: Utc::now(),
-    };
-    for job in &claimed {
-        settle(view, office, job, prepare(job, &desk), after)?;
-    }
-    Ok(())
+    Ok((sessions, connections))
 }
 
 fn settle(
