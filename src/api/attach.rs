@@ -101,6 +101,14 @@ fn look(table: Table, oid: Option<Oid>) -> Result<Result<Relation, Misfit>, PgEr
             relation.name
         ))));
     }
+    if relation.binds_owner {
+        return Ok(Err(Misfit(format!(
+            "{}: FORCE ROW LEVEL SECURITY binds the owner of {}, as whom meetlink works; give the \
+             owner BYPASSRLS",
+            table.key(),
+            relation.name
+        ))));
+    }
     if !owns(oid) {
         return Err(with_hint(
             PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,

@@ -68,7 +68,8 @@ fn meetlink_connect(
             Some(token) => Some(sealed(token, Slot::Access)?),
             None => None,
         };
-        let expires_at = expires_at.map(|time| i64::from(time) + EPOCHS_APART);
+        // 'infinity' is no date: such a token is fresh until it is refused.
+        let expires_at = expires_at.and_then(|time| i64::from(time).checked_add(EPOCHS_APART));
         let tokens = NewTokens {
             access: access.as_deref(),
             refresh: &refresh,

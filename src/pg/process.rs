@@ -1,7 +1,8 @@
 //! Being a background worker: start, sleep, reload, report.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::RawFd;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime};
@@ -115,6 +116,8 @@ pub fn sleep(socket: Option<RawFd>, timeout: Option<Duration>) {
             pg_sys::PG_WAIT_EXTENSION,
         );
         pg_sys::ResetLatch(pg_sys::MyLatch);
+        // pg_cancel_backend() ends the statement that runs; between statements there is none.
+        pg_sys::QueryCancelPending = 0;
     }
     interrupts::check();
 }
@@ -158,7 +161,7 @@ pub fn report_name(name: &str) {
 }
 
 /// Sets a setting for the rest of the process.
-pub fn set(name: &std::ffi::CStr, value: &std::ffi::CStr) {
+pub fn set(name: &CStr, value: &CStr) {
     // SAFETY: both strings end with a zero byte and are copied.
     unsafe {
         pg_sys::SetConfigOption(
@@ -168,6 +171,32 @@ pub fn set(name: &std::ffi::CStr, value: &std::ffi::CStr) {
             pg_sys::GucSource::PGC_S_OVERRIDE,
         );
     }
+}
+
+static APPLICATION_PATH: OnceLock<CString> = OnceLock::new();
+
+/// Pins this worker's `search_path` to the system's own, and remembers the one that sessions of its
+/// database start with.
+pub fn pin_search_path() {
+    // SAFETY: the string is copied at once.
+    let path = unsafe {
+        let path = pg_sys::GetConfigOption(c"search_path".as_ptr(), true, false);
+        if path.is_null() {
+            CString::default()
+        } else {
+            CStr::from_ptr(path).to_owned()
+        }
+    };
+    let _ = APPLICATION_PATH.set(path);
+    set(c"search_path", c"pg_catalog, pg_temp");
+}
+
+/// The `search_path` that the application's triggers were written for; in a worker.
+pub fn application_search_path() -> CString {
+    APPLICATION_PATH
+        .get()
+        .cloned()
+        .unwrap_or_else(|| c"\"$user\", public".to_owned())
 }
 
 /// Pid of this process.

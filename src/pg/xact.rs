@@ -98,42 +98,22 @@ pub fn with_setting<T>(
     f: impl FnOnce() -> Result<T, PgError>,
 ) -> Result<T, PgError> {
     // SAFETY: inside a transaction; on a raised error its rollback ends the level.
-    let level = unsafe {
-        let level = pg_sys::NewGUCNestLevel();
-        pg_sys::set_config_option(
-            name.as_ptr(),
-            value.as_ptr(),
-            pg_sys::GucContext::PGC_SUSET,
-            pg_sys::GucSource::PGC_S_SESSION,
-            pg_sys::GucAction::GUC_ACTION_SAVE,
-            true,
-            0,
-            false,
-        );
-        level
-    };
+    let level = unsafe { pg_sys::NewGUCNestLevel() };
+    set_for_level(name, value)?;
     let done = f();
     // SAFETY: as above.
     unsafe { pg_sys::AtEOXact_GUC(false, level) };
     done
 }
 
-/// Puts back, for the current GUC level, the `search_path` that sessions of this database start
-/// with: the application's triggers were written for it.
-pub fn use_application_search_path() -> Result<(), PgError> {
-    // SAFETY: inside a transaction; the default is what the configuration files and ALTER DATABASE
-    // left as reset value.
+/// Sets a setting until the current GUC level ends, as [`super::identity::run_as`] opens one.
+pub fn set_for_level(name: &std::ffi::CStr, value: &std::ffi::CStr) -> Result<(), PgError> {
+    // SAFETY: inside a transaction; both strings end with a zero byte.
     unsafe {
-        let reset = pg_sys::GetConfigOptionResetString(c"search_path".as_ptr());
-        let path = if reset.is_null() {
-            c"public"
-        } else {
-            std::ffi::CStr::from_ptr(reset)
-        };
         pg_sys::set_config_option(
-            c"search_path".as_ptr(),
-            path.as_ptr(),
-            pg_sys::GucContext::PGC_USERSET,
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_SUSET,
             pg_sys::GucSource::PGC_S_SESSION,
             pg_sys::GucAction::GUC_ACTION_SAVE,
             true,

@@ -1,10 +1,13 @@
-//! The application's tables: read by the worker as it is, written as their owner.
+//! The application's tables, read and written as their owner.
 //!
-//! Reading runs no code of the application: attach takes plain tables only, and the bootstrap
-//! superuser is not subject to row security, whose policies are code. Writing runs triggers, so it
-//! happens as the table's owner in a security-restricted operation.
+//! The worker is a superuser, and code of the application hides in the most innocent read: in a cast
+//! of an enum, an operator of a domain, the predicate of an index. So it becomes the owner of a
+//! table for every statement over it, in a security-restricted operation, as logical replication
+//! does since PostgreSQL 16.
 
-use crate::pg::Oid;
+use std::collections::HashMap;
+use std::ffi::CString;
+
 use chrono::{DateTime, Utc};
 use pgrx::PgSqlErrorCode;
 use uuid::Uuid;
@@ -13,7 +16,7 @@ use super::mapped::Mapped;
 use super::sql::{self, from_uuid, from_uuids, get, maybe, maybe_uuid, uuid_at};
 use crate::domain::meeting::Meeting;
 use crate::pg::error::PgError;
-use crate::pg::{identity, xact};
+use crate::pg::{Oid, identity, process, xact};
 
 /// What the worker needs to know of a session.
 #[derive(Clone, Debug)]
@@ -22,6 +25,8 @@ pub struct Session {
     pub id: Uuid,
     /// Its tutor.
     pub tutor: Option<Uuid>,
+    /// Its student.
+    pub student: Option<Uuid>,
     /// The provider that the application put down.
     pub provider: Option<String>,
     /// Start.
@@ -32,10 +37,6 @@ pub struct Session {
     pub wants: bool,
     /// Whether link or external id is missing.
     pub lacks_link: bool,
-    /// Tutor's name.
-    pub tutor_name: Option<String>,
-    /// Student's name.
-    pub student_name: Option<String>,
 }
 
 /// A tutor's connection.
@@ -70,33 +71,57 @@ impl Connection {
 /// Reads sessions.
 pub fn sessions(mapped: &Mapped, ids: &[Uuid]) -> Result<Vec<Session>, PgError> {
     let ids = from_uuids(ids.iter().copied());
-    sql::query(mapped.load_sessions(), &[ids.into()], |row| {
-        Ok(Session {
-            id: uuid_at(row, 1)?,
-            tutor: maybe_uuid(row, 2)?,
-            provider: maybe(row, 3)?,
-            starts_at: maybe::<i64>(row, 4)?.and_then(sql::to_time),
-            ends_at: maybe::<i64>(row, 5)?.and_then(sql::to_time),
-            wants: get(row, 6)?,
-            lacks_link: get(row, 7)?,
-            tutor_name: maybe(row, 8)?,
-            student_name: maybe(row, 9)?,
+    read_as_owner(&mapped.config().sessions, || {
+        sql::query(mapped.load_sessions(), &[ids.into()], |row| {
+            Ok(Session {
+                id: uuid_at(row, 1)?,
+                tutor: maybe_uuid(row, 2)?,
+                student: maybe_uuid(row, 3)?,
+                provider: maybe(row, 4)?,
+                starts_at: maybe::<i64>(row, 5)?.and_then(sql::to_time),
+                ends_at: maybe::<i64>(row, 6)?.and_then(sql::to_time),
+                wants: get(row, 7)?,
+                lacks_link: get(row, 8)?,
+            })
         })
     })
+}
+
+/// Ids of all sessions that want a link, soonest first.
+pub fn wanting(mapped: &Mapped) -> Result<Vec<Uuid>, PgError> {
+    read_as_owner(&mapped.config().sessions, || {
+        sql::query(&mapped.wanting_ids(), &[], |row| uuid_at(row, 1))
+    })
+}
+
+/// Reads people's names, by id.
+pub fn names(mapped: &Mapped, ids: &[Uuid]) -> Result<HashMap<Uuid, String>, PgError> {
+    let ids = from_uuids(ids.iter().copied());
+    let names = read_as_owner(&mapped.config().profiles, || {
+        sql::query(mapped.load_names(), &[ids.into()], |row| {
+            Ok((uuid_at(row, 1)?, maybe::<String>(row, 2)?))
+        })
+    })?;
+    Ok(names
+        .into_iter()
+        .filter_map(|(id, name)| Some((id, name?)))
+        .collect())
 }
 
 /// Reads tutors' connections.
 pub fn connections(mapped: &Mapped, tutors: &[Uuid]) -> Result<Vec<Connection>, PgError> {
     let tutors = from_uuids(tutors.iter().copied());
-    sql::query(mapped.load_connections(), &[tutors.into()], |row| {
-        Ok(Connection {
-            tutor: uuid_at(row, 1)?,
-            provider: maybe::<String>(row, 2)?.unwrap_or_default(),
-            status: maybe(row, 3)?,
-            is_active: get(row, 4)?,
-            access: maybe(row, 5)?,
-            refresh: maybe(row, 6)?,
-            expires_at: maybe::<i64>(row, 7)?.and_then(sql::to_time),
+    read_as_owner(&mapped.config().connections, || {
+        sql::query(mapped.load_connections(), &[tutors.into()], |row| {
+            Ok(Connection {
+                tutor: uuid_at(row, 1)?,
+                provider: maybe::<String>(row, 2)?.unwrap_or_default(),
+                status: maybe(row, 3)?,
+                is_active: get(row, 4)?,
+                access: maybe(row, 5)?,
+                refresh: maybe(row, 6)?,
+                expires_at: maybe::<i64>(row, 7)?.and_then(sql::to_time),
+            })
         })
     })
 }
@@ -108,21 +133,18 @@ pub fn write_link(
     provider: &str,
     meeting: &Meeting,
 ) -> Result<(), PgError> {
-    as_owner_of(
-        mapped.config().sessions.as_ref().map(|(oid, _)| *oid),
-        || {
-            sql::execute(
-                mapped.write_link(),
-                &[
-                    from_uuid(session).into(),
-                    meeting.join_url.as_str().into(),
-                    meeting.external_id.as_str().into(),
-                    provider.into(),
-                ],
-            )?;
-            Ok(())
-        },
-    )
+    write_as_owner(&mapped.config().sessions, || {
+        sql::execute(
+            mapped.write_link(),
+            &[
+                from_uuid(session).into(),
+                meeting.join_url.as_str().into(),
+                meeting.external_id.as_str().into(),
+                provider.into(),
+            ],
+        )?;
+        Ok(())
+    })
 }
 
 /// Envelopes to be stored for a connection.
@@ -143,7 +165,7 @@ pub fn write_tokens(
     old: &str,
     tokens: &Tokens<'_>,
 ) -> Result<bool, PgError> {
-    as_owner_of_connections(mapped, || {
+    write_as_owner(&mapped.config().connections, || {
         let changed = sql::execute(
             &mapped.write_tokens(),
             &[
@@ -166,37 +188,87 @@ pub fn mark_reauth(
     provider: &str,
     old: Option<&str>,
 ) -> Result<bool, PgError> {
-    as_owner_of_connections(mapped, || {
+    write_as_owner(&mapped.config().connections, || {
         let parameters = [from_uuid(tutor).into(), provider.into(), old.into()];
         Ok(sql::execute(&mapped.mark_reauth(), &parameters)? > 0)
     })
 }
 
-/// Runs `f` as the owner of the connections table.
-pub fn as_owner_of_connections<T>(
+/// A mapped table: its oid and name, unless it is gone.
+type Entry = Option<(Oid, String)>;
+
+fn owner(table: &Entry) -> Result<Oid, PgError> {
+    let owner = table.as_ref().and_then(|(oid, _)| identity::owner_of(*oid));
+    owner.ok_or_else(|| {
+        PgError::new(
+            PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+            "a mapped table is gone",
+        )
+    })
+}
+
+/// Runs a read as a table's owner, with `search_path` as it is pinned.
+///
+/// Where row security binds even the owner, Postgres raises an error instead of hiding rows.
+fn read_as_owner<T>(table: &Entry, f: impl FnOnce() -> Result<T, PgError>) -> Result<T, PgError> {
+    identity::run_as(owner(table)?, || {
+        xact::set_for_level(c"row_security", c"off")?;
+        f()
+    })
+}
+
+/// Runs a write as a table's owner, with what the application's triggers expect: their search
+/// path, and deferred triggers at once (in a security-restricted operation they could not wait).
+///
+/// For the worker; to be called in a subtransaction that is rolled back when it fails.
+fn write_as_owner<T>(table: &Entry, f: impl FnOnce() -> Result<T, PgError>) -> Result<T, PgError> {
+    let owner = owner(table)?;
+    sql::run("SET CONSTRAINTS ALL IMMEDIATE")?;
+    identity::run_as(owner, || {
+        xact::set_for_level(c"row_security", c"off")?;
+        xact::set_for_level(c"search_path", &process::application_search_path())?;
+        f()
+    })
+}
+
+/// Runs a write as the connections table's owner, in somebody's own transaction: only what is
+/// deferred on this very table is done at once.
+pub fn write_connections_as_owner<T>(
     mapped: &Mapped,
     f: impl FnOnce() -> Result<T, PgError>,
 ) -> Result<T, PgError> {
-    as_owner_of(mapped.config().connections.as_ref().map(|(oid, _)| *oid), f)
-}
-
-/// Runs `f` as a table's owner, with what the application's triggers expect: their search path,
-/// and deferred triggers at once (in a security-restricted operation they could not wait).
-///
-/// To be called in a subtransaction that is rolled back when it fails.
-fn as_owner_of<T>(
-    table: Option<Oid>,
-    f: impl FnOnce() -> Result<T, PgError>,
-) -> Result<T, PgError> {
-    let owner = table.and_then(identity::owner_of).ok_or_else(|| {
-        PgError::new(
-            PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
-            "the mapped table is gone",
-        )
-    })?;
-    sql::run("SET CONSTRAINTS ALL IMMEDIATE")?;
+    let table = &mapped.config().connections;
+    let owner = owner(table)?;
+    let deferred = sql::query(
+        "SELECT pg_catalog.format('%I.%I', n.nspname, c.conname) \
+           FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace \
+          WHERE c.conrelid = $1 AND c.condeferrable",
+        &[table.as_ref().map(|(oid, _)| *oid).into()],
+        |row| get::<String>(row, 1),
+    )?;
+    let path = database_search_path()?;
+    if !deferred.is_empty() {
+        sql::run(&format!(
+            "SET CONSTRAINTS {} IMMEDIATE",
+            deferred.join(", ")
+        ))?;
+    }
     identity::run_as(owner, || {
-        xact::use_application_search_path()?;
+        xact::set_for_level(c"search_path", &path)?;
         f()
     })
+}
+
+/// The `search_path` of the database, whoever the caller is and whatever his session says.
+fn database_search_path() -> Result<CString, PgError> {
+    let stored = sql::query_one(
+        "SELECT pg_catalog.substr(s.setting, 13) \
+           FROM pg_catalog.pg_db_role_setting d, pg_catalog.unnest(d.setconfig) s(setting) \
+          WHERE d.setdatabase = $1 AND d.setrole = 0 \
+            AND pg_catalog.starts_with(s.setting, 'search_path=')",
+        &[process::my_database().into()],
+        |row| get::<String>(row, 1),
+    )?;
+    let path = stored.and_then(|path| CString::new(path).ok());
+    Ok(path.unwrap_or_else(|| c"\"$user\", public".to_owned()))
 }

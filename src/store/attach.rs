@@ -19,6 +19,8 @@ pub struct Relation {
     pub kind: String,
     /// `pg_class.relpersistence`.
     pub persistence: String,
+    /// Whether row security binds even its owner, as whom meetlink reads and writes.
+    pub binds_owner: bool,
     /// Columns by name.
     pub columns: BTreeMap<String, ColumnType>,
 }
@@ -27,8 +29,11 @@ pub struct Relation {
 pub fn describe(oid: Oid) -> Result<Option<Relation>, PgError> {
     let head = sql::query_one(
         "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), c.relkind::text, \
-                c.relpersistence::text \
+                c.relpersistence::text, \
+                c.relrowsecurity AND c.relforcerowsecurity \
+                  AND NOT r.rolsuper AND NOT r.rolbypassrls \
            FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+           JOIN pg_catalog.pg_roles r ON r.oid = c.relowner \
           WHERE c.oid = $1",
         &[oid.into()],
         |row| {
@@ -36,10 +41,11 @@ pub fn describe(oid: Oid) -> Result<Option<Relation>, PgError> {
                 get::<String>(row, 1)?,
                 get::<String>(row, 2)?,
                 get::<String>(row, 3)?,
+                get::<bool>(row, 4)?,
             ))
         },
     )?;
-    let Some((name, kind, persistence)) = head else {
+    let Some((name, kind, persistence, binds_owner)) = head else {
         return Ok(None);
     };
     let columns = sql::query(
@@ -66,6 +72,7 @@ pub fn describe(oid: Oid) -> Result<Option<Relation>, PgError> {
         name,
         kind,
         persistence,
+        binds_owner,
         columns,
     }))
 }

@@ -3,7 +3,7 @@
 use crate::pg::Oid;
 use pgrx::JsonB;
 
-use super::sql::{self, get};
+use super::sql::{self, get, maybe};
 use crate::domain::mapping::Mapping;
 use crate::pg::error::PgError;
 use crate::pg::process;
@@ -15,7 +15,7 @@ pub struct Config {
     pub mapping: Mapping,
     /// `options` of `meetlink_attach`.
     pub options: serde_json::Value,
-    /// Sessions table: oid and quoted name, `None` when it was dropped.
+    /// Sessions table: oid and quoted name, `None` when it was dropped or is a table no more.
     pub sessions: Option<(Oid, String)>,
     /// Connections table.
     pub connections: Option<(Oid, String)>,
@@ -39,10 +39,10 @@ pub fn read() -> Result<Option<Config>, PgError> {
     sql::query_one(
         "SELECT c.columns, c.options, \
                 c.home_system = $1 AND c.home_database = $2, \
-                c.sessions::oid, CASE WHEN st.oid IS NOT NULL THEN pg_catalog.format('%I.%I', sn.nspname, st.relname) END, \
-                c.connections::oid, CASE WHEN ct.oid IS NOT NULL THEN pg_catalog.format('%I.%I', cn.nspname, ct.relname) END, \
-                c.profiles::oid, CASE WHEN pt.oid IS NOT NULL THEN pg_catalog.format('%I.%I', pn.nspname, pt.relname) END, \
-                st.oid IS NOT NULL, ct.oid IS NOT NULL, pt.oid IS NOT NULL \
+                c.sessions::oid, CASE WHEN st.relkind IN ('r', 'p') THEN pg_catalog.format('%I.%I', sn.nspname, st.relname) END, \
+                c.connections::oid, CASE WHEN ct.relkind IN ('r', 'p') THEN pg_catalog.format('%I.%I', cn.nspname, ct.relname) END, \
+                c.profiles::oid, CASE WHEN pt.relkind IN ('r', 'p') THEN pg_catalog.format('%I.%I', pn.nspname, pt.relname) END, \
+                st.relkind IN ('r', 'p'), ct.relkind IN ('r', 'p'), pt.relkind IN ('r', 'p') \
            FROM meetlink.config c \
            LEFT JOIN (pg_catalog.pg_class st JOIN pg_catalog.pg_namespace sn \
                       ON sn.oid = st.relnamespace) ON st.oid = c.sessions \
@@ -53,7 +53,7 @@ pub fn read() -> Result<Option<Config>, PgError> {
         &[system.as_str().into(), database.into()],
         |row| {
             let table = |oid: usize, name: usize, there: usize| -> Result<_, PgError> {
-                if get::<bool>(row, there)? {
+                if maybe::<bool>(row, there)?.unwrap_or(false) {
                     Ok(Some((get::<Oid>(row, oid)?, get::<String>(row, name)?)))
                 } else {
                     Ok(None)

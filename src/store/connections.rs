@@ -1,12 +1,11 @@
 //! Storing and forgetting a tutor's tokens, on a person's word.
 
-use pgrx::PgSqlErrorCode;
 use uuid::Uuid;
 
+use super::app;
 use super::mapped::Mapped;
 use super::sql::{self, from_uuid};
 use crate::pg::error::PgError;
-use crate::pg::{identity, xact};
 
 /// Envelopes of a tutor's tokens, as they are to be stored.
 pub struct NewTokens<'a> {
@@ -26,7 +25,7 @@ pub fn connect(
     tokens: &NewTokens<'_>,
 ) -> Result<(), PgError> {
     let one_row_a_tutor = has_one_row_a_tutor(mapped)?;
-    as_owner(mapped, || {
+    app::write_connections_as_owner(mapped, || {
         let [update, insert] = mapped.connect(one_row_a_tutor);
         let parameters = [
             from_uuid(tutor).into(),
@@ -44,23 +43,9 @@ pub fn connect(
 
 /// Forgets them; gives whether there was such a connection.
 pub fn disconnect(mapped: &Mapped, tutor: Uuid, provider: &str) -> Result<bool, PgError> {
-    as_owner(mapped, || {
+    app::write_connections_as_owner(mapped, || {
         let parameters = [from_uuid(tutor).into(), provider.into()];
         Ok(sql::execute(&mapped.disconnect(), &parameters)? > 0)
-    })
-}
-
-fn as_owner<T>(mapped: &Mapped, f: impl FnOnce() -> Result<T, PgError>) -> Result<T, PgError> {
-    let table = mapped.config().connections.as_ref().map(|(oid, _)| *oid);
-    let owner = table.and_then(identity::owner_of).ok_or_else(|| {
-        PgError::new(
-            PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
-            "the connections table is gone",
-        )
-    })?;
-    identity::run_as(owner, || {
-        xact::use_application_search_path()?;
-        f()
     })
 }
 

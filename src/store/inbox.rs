@@ -1,9 +1,12 @@
 //! `meetlink.inbox`: what the worker has not looked at yet.
 
+use std::collections::HashMap;
+
 use uuid::Uuid;
 
+use super::app::{self, Session};
 use super::mapped::Mapped;
-use super::sql::{self, from_uuid, get, maybe, uuid_at};
+use super::sql::{self, from_uuid, from_uuids, get, maybe, uuid_at};
 use crate::domain::state::State;
 use crate::pg::error::PgError;
 
@@ -28,23 +31,130 @@ pub struct Drained {
     pub jobs: Vec<(Uuid, State)>,
 }
 
+/// A session that is named in the inbox.
+struct Named {
+    session: Uuid,
+    wish: i16,
+    /// Microseconds since the Unix epoch.
+    queued_at: i64,
+}
+
 /// Turns inbox rows into jobs, `rows` of them at most.
 pub fn drain(mapped: &Mapped, rows: i64) -> Result<Drained, PgError> {
-    let mut drained = Drained {
-        taken: 0,
-        jobs: Vec::new(),
-    };
-    sql::query(mapped.drain(), &[rows.into()], |row| {
-        drained.taken = get(row, 1)?;
-        if let Some(session) = sql::maybe_uuid(row, 2)? {
-            let state = maybe::<String>(row, 3)?.as_deref().and_then(State::parse);
-            drained
-                .jobs
-                .push((session, state.unwrap_or(State::Pending)));
-        }
-        Ok(())
-    })?;
-    Ok(drained)
+    let (taken, named) = take(rows)?;
+    if named.is_empty() {
+        return Ok(Drained {
+            taken,
+            jobs: Vec::new(),
+        });
+    }
+    let ids: Vec<Uuid> = named.iter().map(|one| one.session).collect();
+    let sessions = app::sessions(mapped, &ids)?.into_iter();
+    let mut sessions: HashMap<Uuid, Session> = sessions.map(|s| (s.id, s)).collect();
+    let known = named
+        .into_iter()
+        .filter_map(|one| Some((sessions.remove(&one.session)?, one)));
+    let jobs = put(&known.collect::<Vec<_>>())?;
+    Ok(Drained { taken, jobs })
+}
+
+/// Takes rows out; a tutor's row stands for the tutor's parked sessions.
+fn take(rows: i64) -> Result<(i64, Vec<Named>), PgError> {
+    let mut taken = 0;
+    let named = sql::query(
+        "WITH taken AS MATERIALIZED ( \
+           DELETE FROM meetlink.inbox \
+            WHERE ctid = ANY (ARRAY(SELECT ctid FROM meetlink.inbox LIMIT $1)) \
+            RETURNING session_id, tutor_id, wish, queued_at), \
+         named AS ( \
+           SELECT session_id, wish, queued_at FROM taken WHERE session_id IS NOT NULL \
+           UNION ALL \
+           SELECT j.session_id, 3::smallint, j.queued_at \
+             FROM (SELECT DISTINCT tutor_id FROM taken) t \
+             JOIN meetlink.jobs j ON j.tutor_id = t.tutor_id WHERE j.state = 'needs_action') \
+         SELECT NULL::bigint, session_id, pg_catalog.max(wish), \
+                (extract(epoch FROM pg_catalog.min(queued_at)) * 1000000)::bigint \
+           FROM named GROUP BY session_id \
+         UNION ALL SELECT pg_catalog.count(*), NULL, NULL, NULL FROM taken",
+        &[rows.into()],
+        |row| {
+            if let Some(count) = maybe::<i64>(row, 1)? {
+                taken = count;
+                return Ok(None);
+            }
+            Ok(Some(Named {
+                session: uuid_at(row, 2)?,
+                wish: get(row, 3)?,
+                queued_at: get(row, 4)?,
+            }))
+        },
+    )?;
+    Ok((taken, named.into_iter().flatten().collect()))
+}
+
+/// Makes jobs of sessions that want a link, and brings those up to date that have one.
+fn put(known: &[(Session, Named)]) -> Result<Vec<(Uuid, State)>, PgError> {
+    let ids = from_uuids(known.iter().map(|(session, _)| session.id));
+    let wants: Vec<bool> = known.iter().map(|(session, _)| session.wants).collect();
+    let lacks: Vec<bool> = known
+        .iter()
+        .map(|(session, _)| session.lacks_link)
+        .collect();
+    let tutors: Vec<Option<pgrx::Uuid>> = known
+        .iter()
+        .map(|(session, _)| session.tutor.map(from_uuid))
+        .collect();
+    let starts: Vec<Option<i64>> = known
+        .iter()
+        .map(|(s, _)| s.starts_at.map(|time| time.timestamp_micros()))
+        .collect();
+    let wishes: Vec<i16> = known.iter().map(|(_, one)| one.wish).collect();
+    let queued: Vec<i64> = known.iter().map(|(_, one)| one.queued_at).collect();
+    sql::query(
+        "INSERT INTO meetlink.jobs AS j \
+                (session_id, state, tutor_id, starts_at, queued_at, due_at, hurried) \
+         SELECT x.id, \
+                CASE WHEN x.wants THEN 'pending' WHEN x.lacks THEN 'not_needed' ELSE 'ready' END, \
+                x.tutor, pg_catalog.to_timestamp(x.start / 1000000.0), \
+                pg_catalog.to_timestamp(x.queued / 1000000.0), \
+                CASE WHEN x.wants THEN pg_catalog.now() END, x.wish = 2 \
+           FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), \
+                           pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6), \
+                           pg_catalog.unnest($7)) \
+                  AS x(id, wants, lacks, tutor, start, wish, queued) \
+           LEFT JOIN meetlink.jobs o ON o.session_id = x.id \
+          WHERE x.wants OR o.session_id IS NOT NULL \
+         ON CONFLICT (session_id) DO UPDATE SET \
+           state = CASE WHEN j.state = 'creating' THEN j.state \
+                        WHEN EXCLUDED.state <> 'pending' THEN EXCLUDED.state \
+                        WHEN j.state = 'in_doubt' THEN j.state \
+                        ELSE 'pending' END, \
+           due_at = CASE WHEN j.state = 'creating' OR EXCLUDED.state <> 'pending' THEN NULL \
+                         ELSE EXCLUDED.due_at END, \
+           attempts = CASE WHEN j.state = 'creating' THEN j.attempts ELSE 0 END, \
+           setbacks = CASE WHEN j.state = 'creating' THEN j.setbacks ELSE 0 END, \
+           reason = CASE WHEN j.state IN ('creating', 'in_doubt') THEN j.reason END, \
+           hurried = j.hurried OR EXCLUDED.hurried, \
+           last_error = CASE WHEN j.state IN ('creating', 'in_doubt') THEN j.last_error END, \
+           tutor_id = EXCLUDED.tutor_id, starts_at = EXCLUDED.starts_at, \
+           queued_at = CASE WHEN j.state IN ('ready', 'not_needed') THEN EXCLUDED.queued_at \
+                            ELSE j.queued_at END, \
+           changed_at = pg_catalog.now() \
+         RETURNING session_id, state",
+        &[
+            ids.into(),
+            wants.into(),
+            lacks.into(),
+            tutors.into(),
+            starts.into(),
+            wishes.into(),
+            queued.into(),
+        ],
+        |row| {
+            let state = State::parse(&get::<String>(row, 2)?);
+            Ok((uuid_at(row, 1)?, state.unwrap_or(State::Pending)))
+        },
+    )
 }
 
 /// Takes the first inbox row out and parks its session as failed; the row cannot be looked at.
@@ -75,7 +185,7 @@ pub fn add(sessions: &[Uuid], wish: Wish) -> Result<(), PgError> {
         "INSERT INTO meetlink.inbox (session_id, wish, queued_at) \
          SELECT u.id, $2, pg_catalog.now() FROM pg_catalog.unnest($1) u(id)",
         &[
-            sql::from_uuids(sessions.iter().copied()).into(),
+            from_uuids(sessions.iter().copied()).into(),
             (wish as i16).into(),
         ],
     )?;
@@ -91,11 +201,16 @@ pub fn add_tutor(tutor: Uuid) -> Result<(), PgError> {
     Ok(())
 }
 
-/// Sessions that want a link and have no job under way, for `meetlink_create_missing`.
+/// Sessions that want a link and have no job under way, soonest first.
 pub fn missing(mapped: &Mapped, limit: Option<i32>) -> Result<Vec<Uuid>, PgError> {
+    let wanting = from_uuids(app::wanting(mapped)?);
     sql::query(
-        &mapped.missing_ids(),
-        &[limit.map(i64::from).into()],
+        "SELECT u.id FROM pg_catalog.unnest($1) WITH ORDINALITY u(id, place) \
+          WHERE NOT EXISTS (SELECT FROM meetlink.jobs j WHERE j.session_id = u.id \
+                             AND j.state IN ('pending', 'creating', 'retrying', 'in_doubt')) \
+            AND NOT EXISTS (SELECT FROM meetlink.inbox i WHERE i.session_id = u.id) \
+          ORDER BY u.place LIMIT $2",
+        &[wanting.into(), limit.map(i64::from).into()],
         |row| uuid_at(row, 1),
     )
 }

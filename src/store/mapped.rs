@@ -29,8 +29,8 @@ pub struct Mapped {
 /// Statements that the worker runs again and again, built at their first use.
 #[derive(Clone, Debug, Default)]
 struct Texts {
-    drain: OnceCell<String>,
     load_sessions: OnceCell<String>,
+    load_names: OnceCell<String>,
     load_connections: OnceCell<String>,
     write_link: OnceCell<String>,
 }
@@ -129,68 +129,6 @@ impl Mapped {
         )
     }
 
-    /// Turns inbox rows into jobs. `$1`: rows at most. Gives the number of rows taken.
-    pub fn drain(&self) -> &str {
-        self.texts.drain.get_or_init(|| self.drain_text())
-    }
-
-    fn drain_text(&self) -> String {
-        let wants = self.wants();
-        let state = "CASE WHEN x.wants THEN 'pending' WHEN x.lacks THEN 'not_needed' \
-                     ELSE 'ready' END";
-        format!(
-            "WITH taken AS MATERIALIZED ( \
-               DELETE FROM meetlink.inbox \
-                WHERE ctid = ANY (ARRAY(SELECT ctid FROM meetlink.inbox LIMIT $1)) \
-                RETURNING session_id, tutor_id, wish, queued_at), \
-             named AS ( \
-               SELECT session_id, wish, queued_at FROM taken WHERE session_id IS NOT NULL \
-               UNION ALL \
-               SELECT j.session_id, 3::smallint, j.queued_at \
-                 FROM (SELECT DISTINCT tutor_id FROM taken) t \
-                 JOIN meetlink.jobs j ON j.tutor_id = t.tutor_id \
-                WHERE j.state = 'needs_action'), \
-             wanted AS ( \
-               SELECT session_id, pg_catalog.max(wish) AS wish, pg_catalog.min(queued_at) AS at \
-                 FROM named GROUP BY session_id), \
-             x AS ( \
-               SELECT w.*, {wants} AS wants, {lacks} AS lacks, {tutor} AS tutor_id, \
-                      {start} AS starts_at \
-                 FROM wanted w JOIN {sessions} s ON {id} = w.session_id), \
-             put AS ( \
-               INSERT INTO meetlink.jobs AS j \
-                      (session_id, state, tutor_id, starts_at, queued_at, due_at, hurried) \
-               SELECT x.session_id, {state}, x.tutor_id, x.starts_at, x.at, \
-                      CASE WHEN x.wants THEN pg_catalog.now() END, x.wish = 2 \
-                 FROM x LEFT JOIN meetlink.jobs o ON o.session_id = x.session_id \
-                WHERE x.wants OR o.session_id IS NOT NULL \
-               ON CONFLICT (session_id) DO UPDATE SET \
-                 state = CASE WHEN j.state = 'creating' THEN j.state \
-                              WHEN EXCLUDED.state <> 'pending' THEN EXCLUDED.state \
-                              WHEN j.state = 'in_doubt' THEN j.state \
-                              ELSE 'pending' END, \
-                 due_at = CASE WHEN j.state = 'creating' OR EXCLUDED.state <> 'pending' THEN NULL \
-                               ELSE EXCLUDED.due_at END, \
-                 attempts = CASE WHEN j.state = 'creating' THEN j.attempts ELSE 0 END, \
-                 setbacks = CASE WHEN j.state = 'creating' THEN j.setbacks ELSE 0 END, \
-                 reason = CASE WHEN j.state IN ('creating', 'in_doubt') THEN j.reason END, \
-                 hurried = j.hurried OR EXCLUDED.hurried, \
-                 last_error = CASE WHEN j.state IN ('creating', 'in_doubt') THEN j.last_error END, \
-                 tutor_id = EXCLUDED.tutor_id, starts_at = EXCLUDED.starts_at, \
-                 queued_at = CASE WHEN j.state IN ('ready', 'not_needed') THEN EXCLUDED.queued_at \
-                                  ELSE j.queued_at END, \
-                 changed_at = pg_catalog.now() \
-               RETURNING session_id, state) \
-             SELECT (SELECT pg_catalog.count(*) FROM taken), session_id, state FROM put \
-             UNION ALL SELECT pg_catalog.count(*), NULL, NULL FROM taken",
-            lacks = self.lacks_link(),
-            tutor = self.s("tutor_id"),
-            start = self.s("scheduled_start_at"),
-            sessions = self.sessions,
-            id = self.s("id"),
-        )
-    }
-
     /// What the worker must know of sessions. `$1`: their ids.
     pub fn load_sessions(&self) -> &str {
         self.texts
@@ -199,33 +137,30 @@ impl Mapped {
     }
 
     fn load_sessions_text(&self) -> String {
-        let name = |alias| self.or_null(alias, Table::Profiles, "full_name", "text");
-        let profile = |alias| self.or_null(alias, Table::Profiles, "id", "uuid");
         format!(
-            "SELECT {id}, {tutor}, {provider}::text, {micros_start}, {micros_end}, \
-                    {wants}, {lacks}, t.name, st.name, {url}::text \
-               FROM {sessions} s \
-               LEFT JOIN LATERAL (SELECT {tname}::text AS name FROM {profiles} t \
-                                   WHERE {tid} = {tutor} LIMIT 1) t ON true \
-               LEFT JOIN LATERAL (SELECT {sname}::text AS name FROM {profiles} st \
-                                   WHERE {sid} = {student} LIMIT 1) st ON true \
-              WHERE {id} = ANY ($1)",
+            "SELECT {id}::uuid, {tutor}::uuid, {student}::uuid, {provider}::text, {micros_start}, \
+                    {micros_end}, {wants}, {lacks} \
+               FROM {sessions} s WHERE {id} = ANY ($1)",
             id = self.s("id"),
             tutor = self.s("tutor_id"),
             student = self.or_null("s", Table::Sessions, "student_id", "uuid"),
             provider = self.s("provider"),
-            url = self.s("join_url"),
             micros_start = micros(&self.s("scheduled_start_at")),
             micros_end = micros(&self.end()),
             wants = self.wants(),
             lacks = self.lacks_link(),
             sessions = self.sessions,
-            profiles = self.profiles,
-            tname = name("t"),
-            sname = name("st"),
-            tid = profile("t"),
-            sid = profile("st"),
         )
+    }
+
+    /// Names of people. `$1`: their ids.
+    pub fn load_names(&self) -> &str {
+        self.texts.load_names.get_or_init(|| {
+            let p = |role, null| self.or_null("p", Table::Profiles, role, null);
+            let (id, name) = (p("id", "uuid"), p("full_name", "text"));
+            let profiles = &self.profiles;
+            format!("SELECT {id}::uuid, {name}::text FROM {profiles} p WHERE {id} = ANY ($1)")
+        })
     }
 
     /// Connections of tutors. `$1`: their ids.
@@ -246,7 +181,7 @@ impl Mapped {
             active = self.or_null("c", Table::Connections, "is_active", "boolean"),
             access = self.c("access_token_encrypted"),
             refresh = self.c("refresh_token_encrypted"),
-            expires = micros(&self.c("token_expires_at")),
+            expires = micros_within(&self.c("token_expires_at")),
             connections = self.connections,
         )
     }
@@ -306,27 +241,30 @@ impl Mapped {
         )
     }
 
-    /// Sessions that want a link and have no job under way, soonest first. `$1`: how many, or NULL.
-    pub fn missing_ids(&self) -> String {
+    /// Sessions that want a link, soonest first.
+    pub fn wanting_ids(&self) -> String {
         format!(
-            "SELECT {id} FROM {sessions} s \
-              WHERE {wants} \
-                AND NOT EXISTS (SELECT FROM meetlink.jobs j WHERE j.session_id = {id} \
-                                 AND j.state IN ('pending', 'creating', 'retrying', 'in_doubt')) \
-                AND NOT EXISTS (SELECT FROM meetlink.inbox i WHERE i.session_id = {id}) \
-              ORDER BY {start}, {id} LIMIT $1",
+            "SELECT {id}::uuid FROM {} s WHERE {} ORDER BY {}, {id}",
+            self.sessions,
+            self.wants(),
+            self.s("scheduled_start_at"),
             id = self.s("id"),
-            sessions = self.sessions,
-            wants = self.wants(),
-            start = self.s("scheduled_start_at"),
         )
     }
 }
 
-/// A time as microseconds since the Unix epoch; NULL for "never".
+/// A time as microseconds since the Unix epoch; NULL for one that no calendar of a provider holds.
 fn micros(time: &str) -> String {
     format!(
-        "CASE WHEN pg_catalog.isfinite({time}) \
+        "CASE WHEN {time} BETWEEN '1970-01-01Z' AND '9999-12-31Z' \
               THEN (extract(epoch FROM {time}) * 1000000)::bigint END"
     )
+}
+
+/// The same, with times far off brought within range: "never" stays late and "long ago" early.
+fn micros_within(time: &str) -> String {
+    micros(&format!(
+        "(CASE WHEN {time} IS NOT NULL \
+               THEN greatest(least({time}, '9999-12-31Z'), '1970-01-01Z') END)"
+    ))
 }

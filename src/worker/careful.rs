@@ -57,12 +57,13 @@ pub fn load_each(
     let mut all = Loaded::default();
     for job in claimed {
         match xact::subtransaction(|| load(mapped, &[job.session])) {
-            Ok((sessions, connections)) => {
-                if sessions.is_empty() {
+            Ok(one) => {
+                if one.sessions.is_empty() {
                     crate::store::jobs::finish(job.session, State::NotNeeded, false)?;
                 }
-                all.0.extend(sessions);
-                all.1.extend(connections);
+                all.sessions.extend(one.sessions);
+                all.names.extend(one.names);
+                all.connections.extend(one.connections);
             }
             Err(error) if error.is_about_data() => {
                 let failure = Failure::new(Class::Permanent, Reason::SessionUnfit, text(&error));

@@ -80,6 +80,8 @@ pub struct Desk<'a> {
     pub keys: &'a Result<Arc<KeyRing>, String>,
     /// Sessions by id.
     pub sessions: &'a HashMap<Uuid, Session>,
+    /// Names of tutors and students.
+    pub names: &'a HashMap<Uuid, String>,
     /// Connections by tutor.
     pub connections: &'a HashMap<Uuid, Vec<Connection>>,
     /// The operator's OAuth clients.
@@ -120,7 +122,7 @@ pub fn prepare(claimed: &Claimed, desk: &Desk<'_>) -> Ready {
     let Some(tutor) = session.tutor else {
         return unfit("The session has no tutor.");
     };
-    let wish = match wish(session) {
+    let wish = match wish(session, desk.names) {
         Ok(wish) => wish,
         Err(text) => return unfit(text),
     };
@@ -186,18 +188,16 @@ fn unfit(text: &str) -> Ready {
     )
 }
 
-fn wish(session: &Session) -> Result<Wish, &'static str> {
+fn wish(session: &Session, names: &HashMap<Uuid, String>) -> Result<Wish, &'static str> {
     let starts_at = session.starts_at.ok_or("The session has no start.")?;
     let ends_at = session.ends_at.ok_or("The session has no end.")?;
     if ends_at <= starts_at {
         return Err("The session ends before it starts.");
     }
+    let name = |id: Option<Uuid>| id.and_then(|id| names.get(&id)).map(String::as_str);
     Ok(Wish {
         session_id: session.id,
-        title: meeting::title(
-            session.tutor_name.as_deref(),
-            session.student_name.as_deref(),
-        ),
+        title: meeting::title(name(session.tutor), name(session.student)),
         starts_at,
         ends_at,
     })

@@ -47,14 +47,14 @@ pub fn run() {
     shared.be_launcher();
     let mut entries: HashMap<Oid, Entry> = HashMap::new();
     adopt_living(shared, &mut entries);
-    want_all(&mut entries);
+    want_all(shared, &mut entries);
     loop {
         let (asked, overflow) = shared.take_requests();
         for database in asked {
-            want(&mut entries, database);
+            want(shared, &mut entries, database);
         }
         if overflow {
-            want_all(&mut entries);
+            want_all(shared, &mut entries);
         }
         watch(shared, &mut entries);
         start_due(shared, &mut entries);
@@ -72,41 +72,38 @@ pub fn run() {
 fn adopt_living(shared: &'static Shared, entries: &mut HashMap<Oid, Entry>) {
     for slot in shared.used() {
         if let Some(database) = slot.database() {
-            want(entries, database);
-            if slot.glance().0 != 0
-                && let Some(entry) = entries.get_mut(&database)
-            {
-                entry.due = None;
-            }
+            want(shared, entries, database);
         }
     }
 }
 
-fn want(entries: &mut HashMap<Oid, Entry>, database: Oid) {
+/// Puts a database down for a worker, unless one is there.
+fn want(shared: &'static Shared, entries: &mut HashMap<Oid, Entry>, database: Oid) {
     let now = Instant::now();
-    entries
-        .entry(database)
-        .and_modify(|entry| {
-            if entry.child.is_none() && entry.due.is_none() {
-                entry.due = Some(now);
-            }
-            entry.asked = entry.child.is_some();
-        })
-        .or_insert(Entry {
-            child: None,
-            started: now,
-            due: Some(now),
-            wait: RESTART_AFTER,
-            asked: false,
-            reported: false,
-        });
+    let lives = shared
+        .slot(database)
+        .is_some_and(|slot| slot.glance().0 != 0);
+    let entry = entries.entry(database).or_insert(Entry {
+        child: None,
+        started: now,
+        due: None,
+        wait: RESTART_AFTER,
+        asked: false,
+        reported: false,
+    });
+    if lives || entry.child.is_some() {
+        // It may be leaving: whoever asks must not be forgotten then.
+        entry.asked = true;
+    } else if entry.due.is_none() {
+        entry.due = Some(now);
+    }
 }
 
-fn want_all(entries: &mut HashMap<Oid, Entry>) {
+fn want_all(shared: &'static Shared, entries: &mut HashMap<Oid, Entry>) {
     match catalog::connectable_databases() {
         Ok(databases) => databases
             .into_iter()
-            .for_each(|database| want(entries, database)),
+            .for_each(|database| want(shared, entries, database)),
         Err(error) => log!("meetlink launcher could not list the databases: {error}"),
     }
 }
@@ -130,6 +127,13 @@ fn watch(shared: &'static Shared, entries: &mut HashMap<Oid, Entry>) {
             continue;
         }
         entry.child = None;
+        if shared
+            .slot(*database)
+            .is_some_and(|slot| slot.glance().0 != 0)
+        {
+            // A second one that left at once: the first is at work.
+            continue;
+        }
         let Some(slot) = shared.slot(*database) else {
             over.push(*database);
             continue;

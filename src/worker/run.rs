@@ -52,8 +52,7 @@ pub fn run(database: Oid) {
     }
     // A lock on meetlink's own tables (a DBA at work, say) must not stop the main thread for long.
     process::set(c"lock_timeout", c"2s");
-    // Where row security binds even the owner of a table, Postgres is to say so.
-    process::set(c"row_security", c"off");
+    process::pin_search_path();
     trigger::ignore_own_writes();
     match Worker::new(slot) {
         Ok(mut worker) => worker.live(),
@@ -88,6 +87,8 @@ struct Worker {
     unsaved: Vec<Report>,
     unsaved_at: Option<Instant>,
     taken_back: bool,
+    /// Whether the inbox held more than one step takes.
+    more_inbox: bool,
     /// When a job is due that is not under way.
     due: Option<Instant>,
     /// When to look after prepared transactions.
@@ -116,6 +117,7 @@ impl Worker {
             unsaved: Vec::new(),
             unsaved_at: None,
             taken_back: false,
+            more_inbox: false,
             due: None,
             // A predecessor may have known of one.
             prepared: Some(Instant::now()),
@@ -152,7 +154,7 @@ impl Worker {
                 .trouble
                 .as_ref()
                 .is_some_and(|t| t.until > Instant::now());
-            let look = asked || self.trouble.is_some() || self.is_time();
+            let look = asked || self.more_inbox || self.trouble.is_some() || self.is_time();
             if asked || (!waits && (look || !self.reports.is_empty())) {
                 process::report_activity(true);
                 let check = self.slot.take_changed() || reloaded || self.trouble.is_some();
@@ -190,6 +192,7 @@ impl Worker {
         let pausing = self.pausing_since.map(|since| since + PAUSE_PATIENCE);
         let until = match &self.trouble {
             Some(trouble) => Some(trouble.until),
+            None if self.more_inbox => Some(Instant::now()),
             None => [self.due, self.prepared, self.unsaved_at, resting, pausing]
                 .into_iter()
                 .flatten()
@@ -208,25 +211,30 @@ impl Worker {
         self.settings.enabled && self.files.client.is_some() && self.pausing_since.is_none()
     }
 
-    /// How many more attempts may begin.
-    fn room(&self) -> usize {
-        if !self.may_call() {
-            return 0;
+    /// Requests at once; none while nothing may be called.
+    fn limit(&self) -> usize {
+        if self.may_call() {
+            self.settings.concurrency
+        } else {
+            0
         }
-        // What rests, or waits for a token, sends nothing: it must not keep others from it. Its
-        // number is bounded all the same, for the sake of memory.
-        let concurrency = self.settings.concurrency;
+    }
+
+    /// Requests under way. What rests, or waits for a token, sends nothing and must not keep others
+    /// from it.
+    fn busy(&self) -> usize {
         let waiting: usize = self
             .renewals
             .values()
             .map(|renewal| renewal.waiting.len())
             .sum();
         let idle = waiting + self.resting.len();
-        let busy = self.flights.len().saturating_sub(idle) + self.renewals.len();
-        let most = concurrency * FLIGHTS_PER_REQUEST;
-        concurrency
-            .saturating_sub(busy)
-            .min(most.saturating_sub(self.flights.len()))
+        self.flights.len().saturating_sub(idle) + self.renewals.len()
+    }
+
+    /// Attempts that may be added: those that send nothing are bounded too, for the sake of memory.
+    fn spare(&self) -> usize {
+        (self.settings.concurrency * FLIGHTS_PER_REQUEST).saturating_sub(self.flights.len())
     }
 
     fn collect(&mut self) {
@@ -285,7 +293,9 @@ impl Worker {
             mapped: self.mapped.as_ref(),
             flights: &self.flights,
             renewals: &self.renewals,
-            room: self.room(),
+            limit: self.limit(),
+            busy: self.busy(),
+            spare: self.spare(),
             look,
             careful: self.careful,
         };
@@ -375,7 +385,7 @@ impl Worker {
         }
         // Without room nothing can begin, however due it is: the next end brings room.
         self.due = match after.next_due {
-            _ if self.room() == 0 => None,
+            _ if self.limit() <= self.busy() || self.spare() == 0 => None,
             _ if after.more => Some(Instant::now()),
             Some(0) if after.claimed == 0 => Some(Instant::now() + LOCKED_WAIT),
             Some(wait) => {

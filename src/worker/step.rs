@@ -43,8 +43,12 @@ pub struct View<'a> {
     pub flights: &'a HashMap<Uuid, Flight>,
     /// Sessions that wait for a new access token.
     pub renewals: &'a HashMap<Account, Renewal>,
-    /// How many more attempts may begin.
-    pub room: usize,
+    /// Requests at once; none while nothing may be called.
+    pub limit: usize,
+    /// Attempts that may be added before there are too many to hold in memory.
+    pub spare: usize,
+    /// Requests under way, those included whose reports are being written.
+    pub busy: usize,
     /// Whether the inbox may hold something.
     pub look: bool,
     /// Whether a row stopped the last step: each is looked at by itself then.
@@ -66,8 +70,10 @@ pub struct After {
     pub unsaved: Vec<(Account, Result<Grant, Failure>)>,
     /// Milliseconds until the next job is due.
     pub next_due: Option<i64>,
-    /// Whether there may be more to claim or to take at once.
+    /// Whether there may be more to claim at once.
     pub more: bool,
+    /// Whether there is more in the inbox.
+    pub more_inbox: bool,
     /// Jobs claimed.
     pub claimed: usize,
     /// Whether a link became visible.
@@ -105,7 +111,7 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
             } else {
                 inbox::drain(mapped, inbox::BATCH)?
             };
-            after.more |= drained.taken >= inbox::BATCH;
+            after.more_inbox = drained.taken >= inbox::BATCH;
             // A link that somebody filled in may be among them.
             after.ready |= drained.taken > 0;
             for (session, state) in drained.jobs {
@@ -114,7 +120,8 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
                 }
             }
         }
-        let room = view.room + after.landed.len();
+        let busy = view.busy.saturating_sub(reports.len()) + after.launch.len();
+        let room = view.limit.saturating_sub(busy).min(view.spare);
         if room > 0 {
             claim(view, mapped, &office, room, &mut after)?;
         }
@@ -239,13 +246,18 @@ fn claim(
     } else {
         load(mapped, &ids)?
     };
-    let (sessions, connections) = loaded;
+    let Loaded {
+        sessions,
+        names,
+        connections,
+    } = loaded;
     let holds = config::holds()?;
     let clients = oauth_clients()?;
     let desk = Desk {
         settings: view.settings,
         keys: view.keys,
         sessions: &sessions,
+        names: &names,
         connections: &connections,
         clients: &clients,
         holds: &holds,
@@ -260,11 +272,16 @@ fn claim(
     Ok(())
 }
 
-/// Sessions by id, and their tutors' connections by tutor.
-pub(super) type Loaded = (
-    HashMap<Uuid, app::Session>,
-    HashMap<Uuid, Vec<app::Connection>>,
-);
+/// What claimed jobs are about.
+#[derive(Default)]
+pub(super) struct Loaded {
+    /// Sessions by id.
+    pub sessions: HashMap<Uuid, app::Session>,
+    /// Names of tutors and students.
+    pub names: HashMap<Uuid, String>,
+    /// Connections by tutor.
+    pub connections: HashMap<Uuid, Vec<app::Connection>>,
+}
 
 /// Reads what claimed jobs are about.
 pub(super) fn load(mapped: &Mapped, ids: &[Uuid]) -> Result<Loaded, PgError> {
@@ -274,6 +291,9 @@ pub(super) fn load(mapped: &Mapped, ids: &[Uuid]) -> Result<Loaded, PgError> {
         .values()
         .filter_map(|session| session.tutor)
         .collect();
+    let students = sessions.values().filter_map(|session| session.student);
+    let people: HashSet<Uuid> = tutors.iter().copied().chain(students).collect();
+    let names = app::names(mapped, &people.into_iter().collect::<Vec<_>>())?;
     let tutors: Vec<Uuid> = tutors.into_iter().collect();
     let mut connections: HashMap<Uuid, Vec<app::Connection>> = HashMap::new();
     for connection in app::connections(mapped, &tutors)? {
@@ -282,7 +302,11 @@ pub(super) fn load(mapped: &Mapped, ids: &[Uuid]) -> Result<Loaded, PgError> {
             .or_default()
             .push(connection);
     }
-    Ok((sessions, connections))
+    Ok(Loaded {
+        sessions,
+        names,
+        connections,
+    })
 }
 
 fn settle(

@@ -65,6 +65,7 @@ pub fn renew(
         settings: view.settings,
         keys: view.keys,
         sessions: &HashMap::new(),
+        names: &HashMap::new(),
         connections: &HashMap::new(),
         clients: &clients,
         holds: &[],
