@@ -54,7 +54,7 @@ CREATE TABLE meetlink.inbox (
 COMMENT ON TABLE meetlink.inbox IS
   'Sessions and tutors that changed and that the worker has not looked at yet';
 COMMENT ON COLUMN meetlink.inbox.wish IS
-  '0 changed, 1 wanted (meetlink_create_missing), 2 wanted now (meetlink_retry), 3 connected';
+  '0 changed, 1 wanted (meetlink_create_missing), 2 wanted now (meetlink_retry), 3 connected, 4 the operator changed something';
 
 CREATE TABLE meetlink.jobs (
   session_id      uuid PRIMARY KEY,
@@ -68,6 +68,7 @@ CREATE TABLE meetlink.jobs (
   attempts        integer NOT NULL DEFAULT 0 CHECK (attempts >= 0),
   setbacks        integer NOT NULL DEFAULT 0 CHECK (setbacks >= 0),
   hurried         boolean NOT NULL DEFAULT false,
+  news            boolean NOT NULL DEFAULT false,
   lease_holder    integer,
   lease_until     timestamptz,
   may_exist_since timestamptz,
@@ -106,6 +107,8 @@ COMMENT ON COLUMN meetlink.jobs.setbacks IS
   'Failures in a row, counted or not: what the wait grows with';
 COMMENT ON COLUMN meetlink.jobs.hurried IS
   'Somebody asked for a try now, whatever is being waited for';
+COMMENT ON COLUMN meetlink.jobs.news IS
+  'Session or connection changed while the attempt was under way';
 COMMENT ON COLUMN meetlink.jobs.lease_holder IS
   'Pid of the worker that has the job';
 

@@ -8,6 +8,12 @@ REVOKE ALL ON FUNCTION meetlink.enqueue() FROM PUBLIC;
 COMMENT ON FUNCTION meetlink.enqueue() IS
   'Trigger on the application''s tables: notes a changed session or connection in meetlink.inbox';
 
+-- A restored dump brings a mapping without anybody calling a function.
+CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE ON meetlink.config
+  FOR EACH STATEMENT EXECUTE FUNCTION meetlink.enqueue('config');
+COMMENT ON TRIGGER config_changed ON meetlink.config IS
+  'Tells the worker that the mapping changed';
+
 CREATE FUNCTION meetlink_attach(
   sessions regclass DEFAULT pg_catalog.to_regclass('sessions'),
   connections regclass DEFAULT pg_catalog.to_regclass('tutor_video_provider_connections'),

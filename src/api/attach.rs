@@ -13,7 +13,7 @@ use crate::pg::error::PgError;
 use crate::pg::identity::{as_extension_owner, owns};
 use crate::pg::wake;
 use crate::store::attach::{self as tables, Relation};
-use crate::store::{config, triggers};
+use crate::store::{config, inbox, triggers};
 
 #[pg_extern(sql = false)]
 fn meetlink_attach(
@@ -34,6 +34,11 @@ fn meetlink_attach(
 
 fn attach(oids: [Option<Oid>; 3], columns: &Value, options: Value) -> Result<Value, PgError> {
     let mut misfits: Vec<Misfit> = Vec::new();
+    if !tables::is_utf8()? {
+        misfits.push(Misfit(
+            "the database's encoding is not UTF8, which meetlink needs".to_owned(),
+        ));
+    }
     let mut relations: BTreeMap<Table, Relation> = BTreeMap::new();
     for (table, oid) in Table::ALL.into_iter().zip(oids) {
         match look(table, oid)? {
@@ -69,7 +74,7 @@ fn attach(oids: [Option<Oid>; 3], columns: &Value, options: Value) -> Result<Val
     triggers::add(sessions, connections, &mapping)?;
     let config = as_extension_owner(|| {
         config::write(ids, &mapping, options)?;
-        config::release_operator_holds(None)?;
+        inbox::add_operator_note()?;
         config::read()
     })?;
     wake::reconfigure_at_commit();

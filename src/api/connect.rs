@@ -38,7 +38,7 @@ fn meetlink_configure_provider(
         let sealed = seal(&keys, &to, &Secret::new(client_secret))?;
         as_extension_owner(|| {
             config::set_oauth_client(provider, client_id.trim(), &sealed, options.0)?;
-            config::release_operator_holds(Some(provider))
+            inbox::add_operator_note()
         })
     })());
     wake::worker_at_commit();
@@ -76,10 +76,7 @@ fn meetlink_connect(
             expires_at,
         };
         connections::connect(&mapped, tutor, provider, &tokens)?;
-        as_extension_owner(|| {
-            config::release_tutor_holds(provider, tutor)?;
-            inbox::add_tutor(tutor)
-        })
+        as_extension_owner(|| inbox::add_tutor(tutor))
     })());
     wake::worker_at_commit();
 }

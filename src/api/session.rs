@@ -73,7 +73,7 @@ fn wait(session: Uuid, timeout: Duration) -> Result<Option<String>, PgError> {
         if let Some(shared) = shared::get() {
             shared.listen();
         }
-        let seen = see(&mapped, session)?;
+        let seen = xact::with_fresh_snapshot(|| see(&mapped, session))?;
         let left = deadline.saturating_duration_since(Instant::now());
         if !seen.lacks_link || left.is_zero() {
             if let Some(shared) = shared::get() {

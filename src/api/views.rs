@@ -32,7 +32,7 @@ fn read_missing_sessions() -> TableIterator<
     ),
 > {
     let rows = mapped().map_or_else(Vec::new, |mapped| {
-        or_raise(sql::query(&mapped.view_missing(), &[], |row| {
+        or_raise(sql::read(&mapped.view_missing(), &[], |row| {
             Ok((
                 maybe(row, 1)?,
                 maybe(row, 2)?,
@@ -63,7 +63,7 @@ fn read_tutors() -> TableIterator<
     ),
 > {
     let rows = mapped().map_or_else(Vec::new, |mapped| {
-        or_raise(sql::query(&mapped.view_tutors(), &[], |row| {
+        or_raise(sql::read(&mapped.view_tutors(), &[], |row| {
             Ok((
                 maybe(row, 1)?,
                 maybe(row, 2)?,
@@ -81,7 +81,7 @@ fn read_tutors() -> TableIterator<
 fn read_visible(sessions: Vec<pgrx::Uuid>) -> SetOfIterator<'static, pgrx::Uuid> {
     let rows = mapped().map_or_else(Vec::new, |mapped| {
         let read = |row: &sql::Row<'_>| get(row, 1);
-        or_raise(sql::query(&mapped.view_visible(), &[sessions.into()], read))
+        or_raise(sql::read(&mapped.view_visible(), &[sessions.into()], read))
     });
     SetOfIterator::new(rows)
 }

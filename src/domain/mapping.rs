@@ -75,7 +75,8 @@ impl Kind {
     fn fits(self, column: &ColumnType) -> bool {
         let base = column.base.as_str();
         match self {
-            Kind::Uuid => base == "uuid",
+            // A domain over uuid would need its own operators.
+            Kind::Uuid => base == "uuid" && column.sql == "uuid",
             Kind::Text => {
                 column.is_enum || matches!(base, "text" | "varchar" | "bpchar" | "citext")
             }

@@ -18,6 +18,7 @@ pub mod shared;
 pub mod signals;
 pub mod trigger;
 pub mod wake;
+pub mod watch;
 pub mod xact;
 
 pub use pgrx::pg_sys::Oid;

@@ -93,6 +93,10 @@ unsafe fn enqueue(data: &pg_sys::TriggerData) -> Result<(), &'static str> {
             .collect();
         (arguments, (*data.tg_relation).rd_att)
     };
+    if arguments.first() == Some(&c"config") {
+        wake::reconfigure_at_commit();
+        return Ok(());
+    }
     let (subject, columns) = match arguments.split_first() {
         Some((kind, rest)) if *kind == c"session" => (Subject::Session, rest),
         Some((kind, rest)) if *kind == c"tutor" => (Subject::Tutor, rest),
@@ -330,6 +334,23 @@ unsafe fn each_pair(
     }
 }
 
+/// Whether a table has the columns that [`Inbox::add`] fills.
+unsafe fn is_inbox(descriptor: pg_sys::TupleDesc) -> bool {
+    const TYPES: [pg_sys::Oid; INBOX_COLUMNS] = [
+        pg_sys::UUIDOID,
+        pg_sys::UUIDOID,
+        pg_sys::INT2OID,
+        pg_sys::TIMESTAMPTZOID,
+    ];
+    // SAFETY: attribute numbers are from 1 to natts.
+    unsafe {
+        (*descriptor).natts as usize == INBOX_COLUMNS
+            && (1..)
+                .zip(TYPES)
+                .all(|(at, wanted)| pg_sys::SPI_gettypeid(descriptor, at) == wanted)
+    }
+}
+
 /// `meetlink.inbox`, open for appending.
 struct Inbox {
     relation: pg_sys::Relation,
@@ -347,7 +368,7 @@ impl Inbox {
             if relation.is_null() {
                 return Err("table meetlink.inbox is missing");
             }
-            if (*(*relation).rd_att).natts as usize != INBOX_COLUMNS {
+            if !is_inbox((*relation).rd_att) {
                 pg_sys::table_close(relation, lock);
                 return Err("meetlink's library and its SQL objects are of different versions");
             }

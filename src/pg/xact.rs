@@ -33,6 +33,17 @@ pub fn transaction<T>(f: impl FnOnce() -> Result<T, PgError>) -> Result<T, PgErr
     done
 }
 
+/// Runs `f` with a snapshot of its own, so that it sees what has committed since.
+pub fn with_fresh_snapshot<T>(f: impl FnOnce() -> Result<T, PgError>) -> Result<T, PgError> {
+    // SAFETY: inside a transaction; popped below unless `f` raises, in which case the rollback
+    // drops it.
+    unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };
+    let value = f();
+    // SAFETY: as above; `f` has put back what it pushed.
+    unsafe { pg_sys::PopActiveSnapshot() };
+    value
+}
+
 /// Runs `f` in a subtransaction: what it did is undone on `Err`, on a raised error and on a panic,
 /// and the surrounding transaction goes on.
 pub fn subtransaction<T>(f: impl FnOnce() -> Result<T, PgError>) -> Result<T, PgError> {

@@ -134,9 +134,14 @@ fn refusal(dialect: Dialect, answer: &Response, now: DateTime<Utc>) -> Failure {
                 "{label} says that the tutor's consent was withdrawn or has run out; the tutor must connect again."
             ),
         ),
-        _ => client(format!(
-            "{label} refused the refresh (status {status}); check the OAuth client and {setting}."
-        )),
+        // Perhaps a matter of this one account: nobody else is held up for it.
+        _ => Failure::new(
+            Class::OperatorMustAct,
+            Reason::Misconfigured,
+            format!(
+                "{label} refused the refresh (status {status}); check the OAuth client, the tutor's account and {setting}."
+            ),
+        ),
     };
     failure.status(status).code(Some(code))
 }

@@ -25,6 +25,16 @@ pub struct Relation {
     pub columns: BTreeMap<String, ColumnType>,
 }
 
+/// Whether texts of this database come as UTF-8.
+pub fn is_utf8() -> Result<bool, PgError> {
+    let utf8 = sql::query_one(
+        "SELECT pg_catalog.getdatabaseencoding() = 'UTF8'",
+        &[],
+        |row| get::<bool>(row, 1),
+    )?;
+    Ok(utf8.unwrap_or(false))
+}
+
 /// Describes a relation; `None` if it is not there.
 pub fn describe(oid: Oid) -> Result<Option<Relation>, PgError> {
     let head = sql::query_one(

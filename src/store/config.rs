@@ -36,7 +36,7 @@ pub fn home() -> (String, Oid) {
 /// Reads the configuration; `None` when meetlink is not attached.
 pub fn read() -> Result<Option<Config>, PgError> {
     let (system, database) = home();
-    sql::query_one(
+    sql::read_one(
         "SELECT c.columns, c.options, \
                 c.home_system = $1 AND c.home_database = $2, \
                 c.sessions::oid, CASE WHEN st.relkind IN ('r', 'p') THEN pg_catalog.format('%I.%I', sn.nspname, st.relname) END, \
@@ -73,7 +73,7 @@ pub fn read() -> Result<Option<Config>, PgError> {
 
 /// Whether `meetlink_pause()` holds.
 pub fn is_paused() -> Result<bool, PgError> {
-    let found = sql::query_one("SELECT true FROM meetlink.pause", &[], |_| Ok(()))?;
+    let found = sql::read_one("SELECT true FROM meetlink.pause", &[], |_| Ok(()))?;
     Ok(found.is_some())
 }
 
@@ -220,33 +220,30 @@ pub fn hold(
 }
 
 /// Lets go of the holds that the operator's action may have made needless, or that are over, and
-/// makes the jobs that waited for them due. `provider` limits it.
-pub fn release_operator_holds(provider: Option<&str>) -> Result<(), PgError> {
+/// makes the jobs that waited for them due.
+pub fn release_operator_holds() -> Result<(), PgError> {
     let reasons = "('oauth_client', 'key_missing', 'misconfigured')";
     sql::execute(
         &format!(
-            "DELETE FROM meetlink.holds \
-              WHERE until < pg_catalog.now() \
-                 OR reason IN {reasons} AND ($1::text IS NULL OR provider = $1)"
+            "DELETE FROM meetlink.holds WHERE until < pg_catalog.now() OR reason IN {reasons}"
         ),
-        &[provider.into()],
+        &[],
     )?;
     sql::execute(
         &format!(
             "UPDATE meetlink.jobs SET due_at = pg_catalog.now() \
-              WHERE state = 'retrying' AND reason IN {reasons} \
-                AND ($1::text IS NULL OR provider = $1)"
+              WHERE state = 'retrying' AND reason IN {reasons}"
         ),
-        &[provider.into()],
+        &[],
     )?;
     Ok(())
 }
 
-/// Lets go of one tutor's holds: a new connection has limits of its own.
-pub fn release_tutor_holds(provider: &str, tutor: uuid::Uuid) -> Result<(), PgError> {
+/// Lets go of tutors' holds: a new connection has limits of its own.
+pub fn release_tutor_holds(tutors: Vec<pgrx::Uuid>) -> Result<(), PgError> {
     sql::execute(
-        "DELETE FROM meetlink.holds WHERE provider = $1 AND tutor_id = $2",
-        &[provider.into(), sql::from_uuid(tutor).into()],
+        "DELETE FROM meetlink.holds WHERE tutor_id = ANY ($1)",
+        &[tutors.into()],
     )?;
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 use super::app::{self, Session};
+use super::config;
 use super::mapped::Mapped;
 use super::sql::{self, from_uuid, from_uuids, get, maybe, uuid_at};
 use crate::domain::state::State;
@@ -18,6 +19,8 @@ pub enum Wish {
     Wanted = 1,
     /// `meetlink_retry`.
     Now = 2,
+    /// The operator changed something that jobs wait for.
+    Operator = 4,
 }
 
 /// Rows taken at once: bounds the length of a transaction.
@@ -60,7 +63,7 @@ pub fn drain(mapped: &Mapped, rows: i64) -> Result<Drained, PgError> {
 
 /// Takes rows out; a tutor's row stands for the tutor's parked sessions.
 fn take(rows: i64) -> Result<(i64, Vec<Named>), PgError> {
-    let mut taken = 0;
+    let (mut taken, mut operator, mut tutors) = (0, false, Vec::new());
     let named = sql::query(
         "WITH taken AS MATERIALIZED ( \
            DELETE FROM meetlink.inbox \
@@ -71,15 +74,20 @@ fn take(rows: i64) -> Result<(i64, Vec<Named>), PgError> {
            UNION ALL \
            SELECT j.session_id, 3::smallint, j.queued_at \
              FROM (SELECT DISTINCT tutor_id FROM taken) t \
-             JOIN meetlink.jobs j ON j.tutor_id = t.tutor_id WHERE j.state = 'needs_action') \
+             JOIN meetlink.jobs j ON j.tutor_id = t.tutor_id WHERE j.state IN ('needs_action', 'creating')) \
          SELECT NULL::bigint, session_id, pg_catalog.max(wish), \
-                (extract(epoch FROM pg_catalog.min(queued_at)) * 1000000)::bigint \
+                (extract(epoch FROM pg_catalog.min(queued_at)) * 1000000)::bigint, NULL \
            FROM named GROUP BY session_id \
-         UNION ALL SELECT pg_catalog.count(*), NULL, NULL, NULL FROM taken",
+         UNION ALL \
+         SELECT pg_catalog.count(*), NULL, pg_catalog.max(wish), NULL, \
+                pg_catalog.array_agg(DISTINCT tutor_id) FILTER (WHERE tutor_id IS NOT NULL) \
+           FROM taken",
         &[rows.into()],
         |row| {
             if let Some(count) = maybe::<i64>(row, 1)? {
                 taken = count;
+                operator = maybe::<i16>(row, 3)? == Some(Wish::Operator as i16);
+                tutors = maybe::<Vec<pgrx::Uuid>>(row, 5)?.unwrap_or_default();
                 return Ok(None);
             }
             Ok(Some(Named {
@@ -89,6 +97,12 @@ fn take(rows: i64) -> Result<(i64, Vec<Named>), PgError> {
             }))
         },
     )?;
+    if operator {
+        config::release_operator_holds()?;
+    }
+    if !tutors.is_empty() {
+        config::release_tutor_holds(tutors)?;
+    }
     Ok((taken, named.into_iter().flatten().collect()))
 }
 
@@ -134,7 +148,7 @@ fn put(known: &[(Session, Named)]) -> Result<Vec<(Uuid, State)>, PgError> {
            attempts = CASE WHEN j.state = 'creating' THEN j.attempts ELSE 0 END, \
            setbacks = CASE WHEN j.state = 'creating' THEN j.setbacks ELSE 0 END, \
            reason = CASE WHEN j.state IN ('creating', 'in_doubt') THEN j.reason END, \
-           hurried = j.hurried OR EXCLUDED.hurried, \
+           hurried = j.hurried OR EXCLUDED.hurried, news = j.state = 'creating', \
            last_error = CASE WHEN j.state IN ('creating', 'in_doubt') THEN j.last_error END, \
            tutor_id = EXCLUDED.tutor_id, starts_at = EXCLUDED.starts_at, \
            queued_at = CASE WHEN j.state IN ('ready', 'not_needed') THEN EXCLUDED.queued_at \
@@ -188,6 +202,15 @@ pub fn add(sessions: &[Uuid], wish: Wish) -> Result<(), PgError> {
             from_uuids(sessions.iter().copied()).into(),
             (wish as i16).into(),
         ],
+    )?;
+    Ok(())
+}
+
+/// Notes that the operator changed something; the worker lets go of what waits for it.
+pub fn add_operator_note() -> Result<(), PgError> {
+    sql::execute(
+        "INSERT INTO meetlink.inbox (wish, queued_at) VALUES ($1, pg_catalog.now())",
+        &[(Wish::Operator as i16).into()],
     )?;
     Ok(())
 }

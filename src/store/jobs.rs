@@ -57,7 +57,8 @@ pub fn claim(limit: usize, holder: i32, lease: Duration) -> Result<Vec<Claimed>,
          chosen AS ( \
            SELECT * FROM fresh UNION ALL SELECT * FROM again ORDER BY starts_at LIMIT $1) \
          UPDATE meetlink.jobs j \
-            SET state = 'creating', due_at = NULL, attempts = j.attempts + 1, lease_holder = $2, \
+            SET state = 'creating', due_at = NULL, attempts = j.attempts + 1, news = false, \
+                lease_holder = $2, \
                 lease_until = pg_catalog.clock_timestamp() + $3 * interval '1 ms', \
                 changed_at = pg_catalog.now() \
            FROM chosen c WHERE j.session_id = c.session_id \
@@ -193,19 +194,25 @@ pub struct Setback<'a> {
     pub provider: Option<&'a str>,
 }
 
-/// Records a setback.
-pub fn set_back(setback: &Setback<'_>) -> Result<(), PgError> {
-    sql::execute(
+/// Records a setback; gives the state that the job has then.
+///
+/// Where session or connection changed while the attempt was under way, its outcome is old news: a
+/// job is not parked for it, and does not wait.
+pub fn set_back(setback: &Setback<'_>) -> Result<State, PgError> {
+    let state = sql::query_one(
         "UPDATE meetlink.jobs \
-            SET state = $2, \
-                due_at = pg_catalog.clock_timestamp() + $3 * interval '1 ms', \
+            SET state = CASE WHEN news AND $2 IN ('needs_action', 'failed') THEN 'pending' \
+                             ELSE $2 END, \
+                due_at = CASE WHEN news AND $2 <> 'in_doubt' THEN pg_catalog.clock_timestamp() \
+                         ELSE pg_catalog.clock_timestamp() + $3 * interval '1 ms' END, \
                 lease_holder = NULL, lease_until = NULL, \
-                attempts = attempts - (NOT $4)::integer, setbacks = setbacks + 1, \
-                hurried = false, \
+                attempts = CASE WHEN news THEN 0 ELSE attempts - (NOT $4)::integer END, \
+                setbacks = CASE WHEN news THEN 0 ELSE setbacks + 1 END, \
+                hurried = hurried AND news, news = false, \
                 reason = $5, last_error = $6, \
                 may_exist_since = CASE WHEN $7 THEN may_exist_since END, \
                 provider = COALESCE($8, provider), changed_at = pg_catalog.now() \
-          WHERE session_id = $1",
+          WHERE session_id = $1 RETURNING state",
         &[
             from_uuid(setback.session).into(),
             setback.state.as_str().into(),
@@ -216,8 +223,9 @@ pub fn set_back(setback: &Setback<'_>) -> Result<(), PgError> {
             setback.may_exist.into(),
             setback.provider.into(),
         ],
+        |row| Ok(State::parse(&get::<String>(row, 1)?)),
     )?;
-    Ok(())
+    Ok(state.flatten().unwrap_or(setback.state))
 }
 
 /// Gives a claimed job back untouched: it waits for something that is not its own trouble.

@@ -35,6 +35,31 @@ pub fn query<T>(
     })
 }
 
+/// Runs a statement that only reads, and turns each row into a value. Unlike [`query`] it needs no
+/// transaction id, so it works on a standby; it sees the current snapshot.
+pub fn read<T>(
+    text: &str,
+    parameters: &[DatumWithOid<'_>],
+    mut read: impl FnMut(&Row<'_>) -> Result<T, PgError>,
+) -> Result<Vec<T>, PgError> {
+    with_plan(text, parameters, |client, plan| {
+        let mut rows = Vec::new();
+        for row in client.select(plan, None, parameters)? {
+            rows.push(read(&row)?);
+        }
+        Ok(rows)
+    })
+}
+
+/// Runs a statement that only reads, and gives at most one row of interest.
+pub fn read_one<T>(
+    text: &str,
+    parameters: &[DatumWithOid<'_>],
+    row: impl FnMut(&Row<'_>) -> Result<T, PgError>,
+) -> Result<Option<T>, PgError> {
+    Ok(read(text, parameters, row)?.into_iter().next())
+}
+
 /// Runs a statement that gives at most one row of interest.
 pub fn query_one<T>(
     text: &str,
@@ -68,7 +93,7 @@ fn with_plan<T>(
             Some(plan) => plan,
             None => {
                 let types: Vec<PgOid> = parameters.iter().map(|p| PgOid::from(p.oid())).collect();
-                client.prepare_mut(text, &types)?.keep()
+                client.prepare(text, &types)?.keep()
             }
         };
         let done = f(client, &plan)?;

@@ -22,18 +22,21 @@ pub struct Seen {
 
 /// Reads a session with the caller's own rights; `None` where it is missing or hidden.
 pub fn see(mapped: &Mapped, session: Uuid, for_update: bool) -> Result<Option<Seen>, PgError> {
-    sql::query_one(
-        &mapped.see_session(for_update),
-        &[from_uuid(session).into()],
-        |row| {
-            Ok(Seen {
-                wants: get(row, 1)?,
-                lacks_link: get(row, 2)?,
-                join_url: maybe(row, 3)?,
-                provider: maybe(row, 4)?,
-            })
-        },
-    )
+    let text = mapped.see_session(for_update);
+    let read = |row: &sql::Row<'_>| {
+        Ok(Seen {
+            wants: get(row, 1)?,
+            lacks_link: get(row, 2)?,
+            join_url: maybe(row, 3)?,
+            provider: maybe(row, 4)?,
+        })
+    };
+    let parameters = [from_uuid(session).into()];
+    if for_update {
+        sql::query_one(&text, &parameters, read)
+    } else {
+        sql::read_one(&text, &parameters, read)
+    }
 }
 
 /// What meetlink knows of a session.
@@ -55,7 +58,7 @@ pub struct JobSeen {
 
 /// Reads the job of a session.
 pub fn job(session: Uuid) -> Result<JobSeen, PgError> {
-    let seen = sql::query_one(
+    let seen = sql::read_one(
         "SELECT j.state, j.provider, j.attempts, \
                 pg_catalog.to_json(CASE WHEN j.state IN ('retrying', 'in_doubt') \
                                         THEN j.due_at END) #>> '{}', \

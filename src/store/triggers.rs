@@ -173,7 +173,8 @@ fn present() -> Result<BTreeSet<Trigger>, PgError> {
            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
            JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid \
            JOIN pg_catalog.pg_namespace pn ON pn.oid = p.pronamespace \
-          WHERE pn.nspname = 'meetlink' AND p.proname = 'enqueue' AND t.tgparentid = 0",
+          WHERE pn.nspname = 'meetlink' AND p.proname = 'enqueue' AND t.tgparentid = 0 \
+            AND n.nspname <> 'meetlink'",
         &[],
         |row| {
             Ok(Trigger {

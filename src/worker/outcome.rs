@@ -86,8 +86,7 @@ impl Office<'_> {
                     error: &shorten(&text),
                     may_exist: false,
                     provider: Some(provider),
-                })?;
-                State::Retrying
+                })?
             }
         };
         jobs::announce(session, state)?;
@@ -161,7 +160,7 @@ impl Office<'_> {
                 config::hold(provider, tutor, wait, failure.reason.as_str())?;
             }
         }
-        jobs::set_back(&Setback {
+        let state = jobs::set_back(&Setback {
             session,
             state: verdict.state,
             delay: verdict.delay,
@@ -171,8 +170,8 @@ impl Office<'_> {
             may_exist: failure.may_exist,
             provider: name,
         })?;
-        jobs::announce(session, verdict.state)?;
-        Ok(verdict.state)
+        jobs::announce(session, state)?;
+        Ok(state)
     }
 
     /// Whether the account is still as the attempt found it, so that the job may be parked for its
@@ -185,10 +184,9 @@ impl Office<'_> {
         let looked = xact::subtransaction(|| {
             xact::set_local(c"lock_timeout", LOCK_TIMEOUT)?;
             let now = app::connections(mapped, &[flight.tutor])?;
-            let same = now
-                .iter()
-                .filter(|connection| connection.provider == name)
-                .all(|connection| connection.refresh == flight.refresh);
+            let same = now.iter().any(|connection| {
+                connection.provider == name && connection.refresh == flight.refresh
+            });
             if same && reconnect {
                 app::mark_reauth(mapped, flight.tutor, name, flight.refresh.as_deref())?;
             }

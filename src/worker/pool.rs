@@ -271,9 +271,10 @@ fn internal_fault() -> Failure {
 
 fn undone(work: Work, failure: Failure) -> Report {
     match work {
+        // An earlier doubt stays one.
         Work::Attempt { session, .. } => Report::Attempt {
             session,
-            end: End::Failed(failure),
+            end: End::Failed(failure.may_exist(true)),
         },
         Work::Refresh { account, .. } => Report::Refreshed {
             account,

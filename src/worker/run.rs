@@ -1,24 +1,23 @@
 //! The worker of one database: sleep, look, act, and never leave because of one job.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pgrx::prelude::*;
 use uuid::Uuid;
 
+mod under_way;
+
 use super::flight::Flight;
-use super::pool::{Account, End, Pool, Report, Work};
+use super::pool::{Account, Pool, Report};
 use super::standing::{self, Files, Standing};
 use super::step::{After, View, step};
 use super::tokens::Renewal;
 use crate::config::Settings;
-use crate::domain::secret::Secret;
 use crate::pg::error::PgError;
 use crate::pg::shared::{self, Activity, Farewell, Slot};
-use crate::pg::{Oid, process, trigger, xact};
+use crate::pg::{Oid, process, trigger, watch, xact};
 use crate::provider::Flow;
-use crate::provider::http::Request;
 use crate::store::config::Config;
 use crate::store::jobs;
 use crate::store::mapped::Mapped;
@@ -53,6 +52,9 @@ pub fn run(database: Oid) {
     // A lock on meetlink's own tables (a DBA at work, say) must not stop the main thread for long.
     process::set(c"lock_timeout", c"2s");
     process::pin_search_path();
+    // Defaults of the database are meant for people's sessions.
+    process::set(c"default_transaction_read_only", c"off");
+    process::set(c"default_transaction_isolation", c"read committed");
     trigger::ignore_own_writes();
     match Worker::new(slot) {
         Ok(mut worker) => worker.live(),
@@ -86,6 +88,7 @@ struct Worker {
     /// Tokens that could not be stored yet, and when to try again.
     unsaved: Vec<Report>,
     unsaved_at: Option<Instant>,
+    had_unsaved: bool,
     taken_back: bool,
     /// Whether the inbox held more than one step takes.
     more_inbox: bool,
@@ -116,6 +119,7 @@ impl Worker {
             reports: Vec::new(),
             unsaved: Vec::new(),
             unsaved_at: None,
+            had_unsaved: false,
             taken_back: false,
             more_inbox: false,
             due: None,
@@ -143,7 +147,7 @@ impl Worker {
             if self.slot.take_prepared() {
                 self.prepared = Some(Instant::now());
             }
-            self.collect();
+            let news = self.collect();
             self.wake_resting();
             let asked = rung || reloaded;
             if asked || self.unsaved_at.is_some_and(|at| at <= Instant::now()) {
@@ -155,7 +159,7 @@ impl Worker {
                 .as_ref()
                 .is_some_and(|t| t.until > Instant::now());
             let look = asked || self.more_inbox || self.trouble.is_some() || self.is_time();
-            if asked || (!waits && (look || !self.reports.is_empty())) {
+            if asked || news || (!waits && (look || !self.reports.is_empty())) {
                 process::report_activity(true);
                 let check = self.slot.take_changed() || reloaded || self.trouble.is_some();
                 match self.act(look, check, reloaded) {
@@ -211,64 +215,6 @@ impl Worker {
         self.settings.enabled && self.files.client.is_some() && self.pausing_since.is_none()
     }
 
-    /// Requests at once; none while nothing may be called.
-    fn limit(&self) -> usize {
-        if self.may_call() {
-            self.settings.concurrency
-        } else {
-            0
-        }
-    }
-
-    /// Requests under way. What rests, or waits for a token, sends nothing and must not keep others
-    /// from it.
-    fn busy(&self) -> usize {
-        let waiting: usize = self
-            .renewals
-            .values()
-            .map(|renewal| renewal.waiting.len())
-            .sum();
-        let idle = waiting + self.resting.len();
-        self.flights.len().saturating_sub(idle) + self.renewals.len()
-    }
-
-    /// Attempts that may be added: those that send nothing are bounded too, for the sake of memory.
-    fn spare(&self) -> usize {
-        (self.settings.concurrency * FLIGHTS_PER_REQUEST).saturating_sub(self.flights.len())
-    }
-
-    fn collect(&mut self) {
-        for report in self.pool.reports() {
-            match report {
-                Report::Attempt {
-                    session,
-                    end: End::Paused(flow, time),
-                } => {
-                    self.resting.push((Instant::now() + time, session, flow));
-                }
-                other => self.reports.push(other),
-            }
-        }
-    }
-
-    fn wake_resting(&mut self) {
-        let now = Instant::now();
-        let mut awake = Vec::new();
-        for (_, session, flow) in self.resting.extract_if(.., |(at, ..)| *at <= now) {
-            awake.push((session, flow));
-        }
-        for (session, flow) in awake {
-            self.submit(Work::Attempt { session, flow });
-        }
-    }
-
-    fn submit(&self, work: Work) {
-        if let Some(client) = &self.files.client {
-            self.pool
-                .submit(work, Arc::clone(client), self.settings.concurrency);
-        }
-    }
-
     /// One step if there is something to do; `check`: after a look at what there is to work on.
     fn act(&mut self, look: bool, check: bool, reloaded: bool) -> Result<After, PgError> {
         if check || self.pausing_since.is_some() {
@@ -287,24 +233,47 @@ impl Worker {
         if self.mapped.is_none() && self.reports.is_empty() {
             return Ok(After::default());
         }
+        // After trouble the results first, by themselves: what stops claims must not stop them.
+        if self.trouble.is_some() && !self.reports.is_empty() {
+            let Some(after) = self.step(false, 0)? else {
+                return self.act(look, true, reloaded);
+            };
+            self.apply(after);
+        }
+        let Some(after) = self.step(look, self.limit())? else {
+            return self.act(look, true, reloaded);
+        };
+        self.careful = false;
+        if self.trouble.take().is_some() {
+            self.complain();
+        }
+        Ok(after)
+    }
+
+    /// One step; `None` when a mapped table was altered and has to be looked at first.
+    fn step(&mut self, look: bool, limit: usize) -> Result<Option<After>, PgError> {
         let view = View {
             settings: &self.settings,
             keys: &self.files.keys,
             mapped: self.mapped.as_ref(),
             flights: &self.flights,
             renewals: &self.renewals,
-            limit: self.limit(),
+            limit,
             busy: self.busy(),
             spare: self.spare(),
             look,
             careful: self.careful,
         };
         let reports = &self.reports;
-        let after = xact::transaction(|| step(&view, reports))?;
-        self.reports.clear();
-        self.careful = false;
-        if self.trouble.take().is_some() {
-            self.complain();
+        let after = xact::transaction(|| {
+            if watch::altered() {
+                Ok(None)
+            } else {
+                step(&view, reports).map(Some)
+            }
+        })?;
+        if after.is_some() {
+            self.reports.clear();
         }
         Ok(after)
     }
@@ -320,6 +289,7 @@ impl Worker {
 
     fn wait_for(&mut self, why: &str) {
         self.mapped = None;
+        watch::tables(Vec::new());
         self.due = None;
         self.slot.note.set(why);
         self.slot.show(Activity::Waiting, self.flights.len());
@@ -327,6 +297,8 @@ impl Worker {
 
     fn take_up(&mut self, config: Config) {
         self.pausing_since = None;
+        let tables = [&config.sessions, &config.connections, &config.profiles];
+        watch::tables(tables.into_iter().flatten().map(|(oid, _)| *oid).collect());
         if self
             .mapped
             .as_ref()
@@ -360,66 +332,6 @@ impl Worker {
         }
     }
 
-    /// Does what a committed step asks for.
-    fn apply(&mut self, after: After) {
-        for session in after.landed {
-            self.flights.remove(&session);
-        }
-        for account in after.renewed {
-            self.renewals.remove(&account);
-        }
-        for (flight, request) in after.renew {
-            self.wait_for_token(flight, request.map(|request| *request));
-        }
-        for (flight, token) in after.launch {
-            self.launch(flight, token);
-        }
-        let unsaved = after.unsaved.into_iter();
-        self.unsaved
-            .extend(unsaved.map(|(account, result)| Report::Refreshed { account, result }));
-        self.unsaved_at = (!self.unsaved.is_empty()).then(|| Instant::now() + UNSAVED_WAIT);
-        if after.ready
-            && let Some(shared) = shared::get()
-        {
-            shared.ring_bell();
-        }
-        // Without room nothing can begin, however due it is: the next end brings room.
-        self.due = match after.next_due {
-            _ if self.limit() <= self.busy() || self.spare() == 0 => None,
-            _ if after.more => Some(Instant::now()),
-            Some(0) if after.claimed == 0 => Some(Instant::now() + LOCKED_WAIT),
-            Some(wait) => {
-                let wait = Duration::from_millis(u64::try_from(wait).unwrap_or(0));
-                Instant::now().checked_add(wait)
-            }
-            None => None,
-        };
-    }
-
-    fn launch(&mut self, flight: Flight, token: Secret) {
-        let session = flight.claimed.session;
-        if let Some(flow) = flight.flow(&self.settings, token) {
-            self.submit(Work::Attempt { session, flow });
-        }
-        self.flights.insert(session, flight);
-    }
-
-    fn wait_for_token(&mut self, flight: Flight, request: Option<Request>) {
-        let (session, account, provider) =
-            (flight.claimed.session, flight.account(), flight.provider);
-        let renewal = self.renewals.entry(account).or_default();
-        renewal.envelope.clone_from(&flight.refresh);
-        renewal.waiting.push(session);
-        self.flights.insert(session, flight);
-        if let Some(request) = request {
-            self.submit(Work::Refresh {
-                account,
-                provider,
-                request,
-            });
-        }
-    }
-
     /// Shows what is wrong with keys or certificates, or that nothing is.
     fn complain(&self) {
         let complaint = self.files.complaint.as_str();
@@ -429,6 +341,19 @@ impl Worker {
         }
     }
 
+    /// Shows a trouble, and logs it unless it was logged just now.
+    fn say(&mut self, text: &str) {
+        let known = self
+            .logged
+            .as_ref()
+            .is_some_and(|(at, last)| *last == text && at.elapsed() < TROUBLE_SILENCE);
+        if !known {
+            log!("meetlink worker: {text}; it tries again by itself");
+            self.logged = Some((Instant::now(), text.to_owned()));
+        }
+        self.slot.note.set(text);
+    }
+
     /// A step failed as a whole: say so once, wait, and try again.
     fn note_trouble(&mut self, error: &PgError) {
         let wait = match &self.trouble {
@@ -436,16 +361,7 @@ impl Worker {
             None => TROUBLE_WAIT,
         };
         self.careful = error.is_about_data();
-        let text = error.to_string();
-        let known = self
-            .logged
-            .as_ref()
-            .is_some_and(|(at, last)| *last == text && at.elapsed() < TROUBLE_SILENCE);
-        if !known {
-            log!("meetlink worker: {text}; it tries again by itself");
-            self.logged = Some((Instant::now(), text.clone()));
-        }
-        self.slot.note.set(&text);
+        self.say(&error.to_string());
         self.slot.show(Activity::Waiting, self.flights.len());
         self.trouble = Some(Trouble {
             until: Instant::now() + wait,

@@ -40,7 +40,7 @@ pub fn look(reloaded: bool) -> Result<Standing, PgError> {
         ));
     }
     if reloaded {
-        config::release_operator_holds(None)?;
+        config::release_operator_holds()?;
     }
     Ok(Standing::Working(Box::new(config)))
 }

@@ -68,6 +68,8 @@ pub struct After {
     pub renewed: Vec<Account>,
     /// Refreshes whose tokens could not be stored yet: tokens that must not be used before.
     pub unsaved: Vec<(Account, Result<Grant, Failure>)>,
+    /// Why not, if Postgres said so.
+    pub unsaved_because: Option<PgError>,
     /// Milliseconds until the next job is due.
     pub next_due: Option<i64>,
     /// Whether there may be more to claim at once.
@@ -178,6 +180,8 @@ fn attempt_ended(
             if failure.may_exist {
                 // It looks before it creates when it goes on.
                 flight.claimed.may_exist_since = Some(Utc::now());
+                flight.claimed.provider = Some(flight.provider.name().to_owned());
+                flight.claimed.account = Some(flight.tutor);
             }
             tokens::renew(view, office, flight, after)
         }

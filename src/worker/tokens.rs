@@ -184,7 +184,10 @@ pub fn refresh_ended(
             after.renewed.push(account);
         }
         // Not stored, so not to be used, and not to be lost either: kept until it is.
-        _ => after.unsaved.push((account, result.clone())),
+        (stored, _) => {
+            after.unsaved.push((account, result.clone()));
+            after.unsaved_because = stored.err();
+        }
     }
     Ok(())
 }

@@ -29,7 +29,10 @@ fn trigger_calls(client: &mut Client) -> i64 {
 
 fn inbox_size(client: &mut Client) -> i64 {
     client
-        .query_one("SELECT count(*) FROM meetlink.inbox WHERE session_id IS NOT NULL", &[])
+        .query_one(
+            "SELECT count(*) FROM meetlink.inbox WHERE session_id IS NOT NULL",
+            &[],
+        )
         .expect("the inbox is there")
         .get(0)
 }
@@ -278,9 +281,7 @@ fn an_open_booking_blocks_nobody_and_sends_no_notification() {
     app.wait_for_link(other);
     // A table's own maintenance is not kept out either.
     let mut client = app.client();
-    client
-        .batch_execute("SET lock_timeout = '2 s'")
-        .unwrap();
+    client.batch_execute("SET lock_timeout = '2 s'").unwrap();
     client.batch_execute("VACUUM meetlink.inbox").unwrap();
     open.batch_execute("COMMIT").unwrap();
     app.wait_for_link(held);

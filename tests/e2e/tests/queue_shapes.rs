@@ -1,4 +1,5 @@
-//! Sessions that come in other ways: through partitions and prepared transactions.
+//! Sessions that come in other ways: through partitions, other statements, and prepared
+//! transactions.
 
 #[path = "support/life.rs"]
 mod life;
@@ -29,7 +30,16 @@ fn partitioned() -> App {
                meeting_created_at timestamptz, status text NOT NULL DEFAULT 'SCHEDULED',
                PRIMARY KEY (id, scheduled_start_at)
              ) PARTITION BY RANGE (scheduled_start_at);
-             CREATE TABLE sessions_rest PARTITION OF sessions DEFAULT;
+             -- Made on its own: its columns stand in another order, with a gap.
+             CREATE TABLE sessions_rest (
+               status text NOT NULL DEFAULT 'SCHEDULED', gone text, join_url text,
+               meeting_external_id text, meeting_created_at timestamptz,
+               duration_minutes integer NOT NULL, scheduled_end_at timestamptz NOT NULL,
+               scheduled_start_at timestamptz NOT NULL, provider text NOT NULL,
+               student_id uuid NOT NULL, tutor_id uuid NOT NULL, booking_id uuid NOT NULL,
+               id uuid NOT NULL DEFAULT gen_random_uuid());
+             ALTER TABLE sessions_rest DROP COLUMN gone;
+             ALTER TABLE sessions ATTACH PARTITION sessions_rest DEFAULT;
              DO $$ BEGIN
                EXECUTE format('CREATE TABLE sessions_soon PARTITION OF sessions
                                FOR VALUES FROM (%L) TO (%L)', now() - interval '1 day',
@@ -82,10 +92,28 @@ fn a_partitioned_table_queues_through_its_root_and_its_leaves() {
         assert_eq!(table_of(&mut client, session), leaf);
     }
     assert_eq!(app.simulator.meetings_ever(Google).len(), 4);
+
+    // Changed through the root and through the leaf itself.
+    for table in ["sessions", "sessions_rest"] {
+        client.batch_execute("BEGIN").unwrap();
+        let session = insert(&mut client, table, people, "30 days");
+        let set = |client: &mut Client, what: &str| {
+            let text = format!("UPDATE {table} SET {what} WHERE id = $1");
+            assert_eq!(client.execute(&text, &[&session]).unwrap(), 1);
+        };
+        set(&mut client, "status = 'CANCELLED'");
+        client.batch_execute("COMMIT").unwrap();
+        app.wait_until(
+            "the cancelled session to be looked at",
+            "SELECT NOT EXISTS (SELECT FROM meetlink.inbox)",
+        );
+        set(&mut client, "status = 'SCHEDULED'");
+        app.wait_for_link(session);
+    }
 }
 
 #[test]
-fn a_partition_that_comes_later_queues_too() {
+fn a_partition_that_comes_later_queues_through_the_root_and_is_attached_again() {
     let app = partitioned();
     let people = (app.tutor(Google, "Tia"), app.person("student", "Sam"));
     let mut client = app.client();
@@ -101,6 +129,8 @@ fn a_partition_that_comes_later_queues_too() {
     let through_root = insert(&mut client, "sessions", people, "15 days");
     app.wait_for_link(through_root);
     assert_eq!(table_of(&mut client, through_root), "sessions_later");
+    // Into the new leaf itself: once it is attached, too.
+    client.batch_execute("SELECT meetlink_attach()").unwrap();
     let reached = insert(&mut client, "sessions_later", people, "15 days");
     app.wait_for_link(reached);
 }
@@ -152,6 +182,62 @@ fn a_row_that_moves_to_another_partition_keeps_its_claim_to_a_link() {
 }
 
 #[test]
+fn every_statement_that_brings_a_session_queues_it() {
+    let app = App::start();
+    let (tutor, student) = (app.tutor(Zoom, "Zoe"), app.person("student", "Sam"));
+    let mut client = app.client();
+    let columns =
+        "booking_id, tutor_id, student_id, provider, scheduled_start_at, scheduled_end_at,
+                   duration_minutes";
+    let values = format!(
+        "$1, '{}', '{}', 'zoom', now() + interval '1 h', now() + interval '2 h', 60",
+        tutor.0, student.0
+    );
+    for statement in [
+        format!("INSERT INTO sessions ({columns}) VALUES ({values})"),
+        format!(
+            "INSERT INTO sessions ({columns}) VALUES ({values}) ON CONFLICT (booking_id) DO UPDATE
+             SET status = 'SCHEDULED'"
+        ),
+        format!(
+            "MERGE INTO sessions s USING (SELECT $1::uuid AS b) x ON s.booking_id = x.b
+             WHEN NOT MATCHED THEN INSERT ({columns}) VALUES ({values})"
+        ),
+        format!(
+            "WITH new AS (INSERT INTO sessions ({columns}) VALUES ({values}) RETURNING id)
+             SELECT FROM new"
+        ),
+    ] {
+        let booking: Uuid = client
+            .query_one(
+                "INSERT INTO bookings (tutor_id, student_id) VALUES ($1, $2) RETURNING id",
+                &[&tutor.0, &student.0],
+            )
+            .unwrap()
+            .get(0);
+        client
+            .execute(&statement, &[&booking])
+            .unwrap_or_else(|error| panic!("{statement}: {error}"));
+        let session: Uuid = client
+            .query_one("SELECT id FROM sessions WHERE booking_id = $1", &[&booking])
+            .unwrap()
+            .get(0);
+        app.wait_for_link(session);
+    }
+    // The other branch of an upsert.
+    client
+        .batch_execute("UPDATE sessions SET status = 'CANCELLED', join_url = NULL")
+        .unwrap();
+    client
+        .batch_execute(
+            "INSERT INTO sessions SELECT * FROM sessions
+             ON CONFLICT (id) DO UPDATE SET status = 'SCHEDULED'",
+        )
+        .unwrap();
+    life::wait_for_links(&app, 4, meetlink_e2e::app::SOON);
+}
+
+#[test]
 fn a_prepared_transaction_gets_its_link_once_it_is_committed_by_whomever() {
     let app = App::with(|options| options.set("max_prepared_transactions", "5"));
     let people = (app.tutor(Zoom, "Zoe"), app.person("student", "Sam"));
@@ -173,9 +259,7 @@ fn a_prepared_transaction_gets_its_link_once_it_is_committed_by_whomever() {
     );
     let mut client = app.client();
     client.batch_execute("COMMIT PREPARED 'kept'").unwrap();
-    client
-        .batch_execute("ROLLBACK PREPARED 'dropped'")
-        .unwrap();
+    client.batch_execute("ROLLBACK PREPARED 'dropped'").unwrap();
     meetlink_e2e::wait::until_true(
         Duration::from_secs(8),
         "the prepared booking's link",

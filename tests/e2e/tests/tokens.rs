@@ -11,10 +11,9 @@ use meetlink_e2e::app::{App, Person, SOON};
 use meetlink_e2e::wait;
 use meetlink_simulator::{AccountSpec, Action, Call, Latency, Provider, Rule};
 use support::{
-    assert_no_secrets, assert_plain, connect, connection_status, count, creates, ledger,
+    assert_no_secrets, assert_plain, book_many, connect, connection_status, count, creates, ledger,
     stale_tutor,
 };
-use uuid::Uuid;
 
 const BOTH: [Provider; 2] = [Provider::Google, Provider::Zoom];
 
@@ -28,22 +27,6 @@ fn envelopes(app: &App, tutor: Person) -> (Option<String>, String) {
     );
     let row = row.expect("a connection");
     (row.get(0), row.get(1))
-}
-
-/// Confirms many bookings of one tutor in one statement; gives their sessions.
-fn book_many(app: &App, tutor: Person, student: Person, count: i64) -> Vec<Uuid> {
-    let mut client = app.client();
-    client
-        .execute(
-            "INSERT INTO bookings (tutor_id, student_id, status, confirmed_start_at, confirmed_end_at)
-             SELECT $1, $2, 'CONFIRMED', now() + n * interval '1 hour',
-                    now() + (n + 1) * interval '1 hour'
-               FROM generate_series(1, $3::bigint) n",
-            &[&tutor.0, &student.0, &count],
-        )
-        .expect("bookings");
-    let rows = client.query("SELECT id FROM sessions WHERE tutor_id = $1", &[&tutor.0]);
-    rows.expect("sessions").iter().map(|r| r.get(0)).collect()
 }
 
 #[test]
@@ -113,7 +96,10 @@ fn a_second_refusal_asks_the_tutor_to_reconnect() {
         assert_eq!(count(&app, provider, Call::Create), 2);
         assert_eq!(count(&app, provider, Call::Token), 1);
         let last = ledger(&app, session).pop().expect("an attempt");
-        assert_eq!((last.class.as_str(), last.status), ("tutor_must_act", Some(401)));
+        assert_eq!(
+            (last.class.as_str(), last.status),
+            ("tutor_must_act", Some(401))
+        );
 
         app.simulator.clear_faults();
         app.connect(tutor, provider, AccountSpec::named("again"));
@@ -173,7 +159,9 @@ fn zooms_rotated_token_is_stored_before_the_access_token_is_used() {
         .simulator
         .fault(Rule::once(Provider::Zoom, Call::Create, slow));
     let session = app.book(tutor, student);
-    wait::until_true(SOON, "the create to arrive", || app.simulator.fired(rule) == 1);
+    wait::until_true(SOON, "the create to arrive", || {
+        app.simulator.fired(rule) == 1
+    });
     let (_, stored) = envelopes(&app, tutor);
     let now = app.simulator.account(Provider::Zoom, "Zoe").expect("Zoe");
     assert_ne!(now.refresh_token, zoe.refresh_token);
@@ -283,7 +271,13 @@ fn without_a_refresh_token_that_opens_a_fresh_access_token_still_serves() {
         .simulator
         .add_account(Provider::Google, AccountSpec::named("Ann"));
     let access = Some((account.access_token.as_str(), account.expires_at));
-    connect(&app, tutor, Provider::Google, "a token of no account", access);
+    connect(
+        &app,
+        tutor,
+        Provider::Google,
+        "a token of no account",
+        access,
+    );
     app.wait_for_link(app.book(tutor, student));
     assert_eq!(count(&app, Provider::Google, Call::Token), 0);
 }

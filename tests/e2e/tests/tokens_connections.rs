@@ -87,7 +87,9 @@ fn a_refusal_of_the_old_token_does_not_mark_the_new_connection() {
         let slow = Action::Delay { ms: 600 };
         let rule = app.simulator.fault(Rule::once(provider, Call::Token, slow));
         let session = app.book(tutor, student);
-        wait::until_true(SOON, "the refresh to arrive", || app.simulator.fired(rule) == 1);
+        wait::until_true(SOON, "the refresh to arrive", || {
+            app.simulator.fired(rule) == 1
+        });
         app.connect(tutor, provider, AccountSpec::named("New"));
         app.wait_for_link(session);
         assert_eq!(connection_status(&app, tutor), "connected");
@@ -107,7 +109,9 @@ fn a_session_of_the_new_connection_does_not_share_the_old_ones_refresh() {
         let slow = Action::Delay { ms: 800 };
         let rule = app.simulator.fault(Rule::once(provider, Call::Token, slow));
         let first = app.book(tutor, student);
-        wait::until_true(SOON, "the refresh to arrive", || app.simulator.fired(rule) == 1);
+        wait::until_true(SOON, "the refresh to arrive", || {
+            app.simulator.fired(rule) == 1
+        });
         let new = app
             .simulator
             .add_account(provider, AccountSpec::named("New"));
@@ -139,7 +143,10 @@ fn an_envelope_that_the_application_made_serves_and_frees_what_waits() {
             write_connection(&app, tutor, &account, access);
             app.wait_for_link(session);
             assert_eq!(provider_of(&app, session), name_of(provider));
-            assert_eq!(app.simulator.token_use(&account).refreshes, u64::from(!access));
+            assert_eq!(
+                app.simulator.token_use(&account).refreshes,
+                u64::from(!access)
+            );
         }
     }
 }
@@ -176,7 +183,10 @@ fn a_guessed_provider_gives_way_to_the_one_the_tutor_is_connected_to() {
     assert_eq!(made[0].join_url.as_deref(), Some(link.as_str()));
     assert_eq!(provider_of(&app, session), "zoom");
     assert_eq!(app.status(session)["provider"], "zoom");
-    assert_eq!(ledger(&app, session).pop().unwrap().provider.as_deref(), Some("zoom"));
+    assert_eq!(
+        ledger(&app, session).pop().unwrap().provider.as_deref(),
+        Some("zoom")
+    );
     assert!(app.simulator.calls(Provider::Google, Call::Any).is_empty());
 }
 
@@ -243,7 +253,10 @@ fn a_disconnected_tutor_is_asked_to_connect() {
     let app = App::start();
     let student = app.person("student", "Sam");
     let tutor = app.tutor(Provider::Zoom, "Zoe");
-    let gone: bool = app.value(&format!("SELECT meetlink_disconnect('{}', 'zoom')", tutor.0));
+    let gone: bool = app.value(&format!(
+        "SELECT meetlink_disconnect('{}', 'zoom')",
+        tutor.0
+    ));
     assert!(gone);
     let session = app.book(tutor, student);
     let status = app.wait_for_state(session, "needs_action");

@@ -130,6 +130,22 @@ pub fn stale_tutor(app: &App, provider: Provider, name: &str) -> (Person, Accoun
     (tutor, account)
 }
 
+/// Confirms many bookings of one tutor in one statement, sooner than others; gives their sessions.
+pub fn book_many(app: &App, tutor: Person, student: Person, count: i64) -> Vec<Uuid> {
+    let mut client = app.client();
+    client
+        .execute(
+            "INSERT INTO bookings (tutor_id, student_id, status, confirmed_start_at, confirmed_end_at)
+             SELECT $1, $2, 'CONFIRMED', now() + n * interval '1 min',
+                    now() + interval '2 hours'
+               FROM generate_series(1, $3::bigint) n",
+            &[&tutor.0, &student.0, &count],
+        )
+        .expect("bookings");
+    let rows = client.query("SELECT id FROM sessions WHERE tutor_id = $1", &[&tutor.0]);
+    rows.expect("sessions").iter().map(|r| r.get(0)).collect()
+}
+
 /// How many requests of a kind the provider received.
 pub fn count(app: &App, provider: Provider, call: Call) -> usize {
     app.simulator.calls(provider, call).len()
@@ -176,6 +192,7 @@ pub fn dump(cluster: &Cluster) -> String {
 /// No secret of an account or of the operator is in the database or in the server's log.
 pub fn assert_no_secrets(app: &App, accounts: &[(Provider, &str)]) {
     let (dumped, log) = (dump(&app.cluster), app.cluster.log());
+    assert!(dumped.contains("\tml1."), "the dump holds the envelopes");
     let mut secrets = Vec::new();
     for provider in [Provider::Google, Provider::Zoom] {
         secrets.push(app.simulator.client(provider).1);

@@ -7,10 +7,10 @@ use meetlink_e2e::app::DATABASE;
 use postgres::Client;
 use uuid::Uuid;
 
-use super::Effort;
 use super::numbers::{Random, median, percentile};
 use super::stage::{ANSWER, Ear, Stage, TUTORS, tutor};
 use super::table::Table;
+use super::{Effort, machine};
 
 const GOAL_MS: f64 = 5.0;
 const ARRIVALS_A_SECOND: f64 = 5.0;
@@ -49,7 +49,8 @@ pub fn run(effort: Effort, table: &mut Table) {
                 Arrivals::Random => random(&mut booker, &ear, effort.random_seconds, run as u64),
             };
             let figures = Figures::new(&stage, &booked, &seen);
-            println!("{how}, run {run}: {figures}");
+            let flush = machine::flush(stage.app.cluster.base(), 20);
+            println!("{how}, run {run}: {figures}; a flush takes {flush:.2}");
             medians[0].push(median(&figures.own));
             medians[1].push(median(&figures.own_from_sending));
             tails.push(percentile(&figures.own, 0.99));

@@ -23,13 +23,23 @@ pub fn describe() {
     println!("          server, simulator and benchmark share the cores");
 }
 
-/// What a flush to the disk takes where the cluster lies.
+/// Says what a flush to the disk takes where the cluster lies.
 pub fn describe_disk(folder: &Path) {
+    println!(
+        "disk      one 8 kB fdatasync in {} takes {:.2} ms (median of 50)",
+        folder.parent().unwrap_or(folder).display(),
+        flush(folder, 50)
+    );
+}
+
+/// Milliseconds of one flush just now, as a median: it swings with what else the machine does, and
+/// a booking and its link wait for two or three of them.
+pub fn flush(folder: &Path, count: usize) -> f64 {
     let path = folder.join("flush-probe");
     let Ok(mut file) = std::fs::File::create(&path) else {
-        return;
+        return f64::NAN;
     };
-    let times: Vec<f64> = (0..50)
+    let times: Vec<f64> = (0..count)
         .filter_map(|_| {
             let begun = Instant::now();
             file.write_all(&[0; 8192]).ok()?;
@@ -38,11 +48,7 @@ pub fn describe_disk(folder: &Path) {
         })
         .collect();
     let _ = std::fs::remove_file(&path);
-    println!(
-        "disk      one 8 kB fdatasync in {} takes {:.2} ms (median of 50)",
-        folder.parent().unwrap_or(folder).display(),
-        median(&times)
-    );
+    median(&times)
 }
 
 fn field(file: &str, name: &str) -> Option<String> {

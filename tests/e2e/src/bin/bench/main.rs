@@ -63,7 +63,9 @@ const QUICK: Effort = Effort {
     idle_seconds: 5,
 };
 
-const PARTS: [(&str, fn(Effort, &mut table::Table)); 4] = [
+type Part = fn(Effort, &mut table::Table);
+
+const PARTS: [(&str, Part); 4] = [
     ("latency", latency::run),
     ("throughput", throughput::run),
     ("trigger", trigger::run),

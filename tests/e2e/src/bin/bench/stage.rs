@@ -166,6 +166,22 @@ impl Stage {
             .collect()
     }
 
+    /// The most requests that the providers had in hand at once, by the journal.
+    pub fn most_in_flight(&self) -> usize {
+        let mut edges = Vec::new();
+        for entry in self.app.simulator.journal() {
+            edges.push((entry.received_at.mono_ns, 1));
+            edges.extend(entry.answered_at.map(|at| (at.mono_ns, -1)));
+        }
+        edges.sort_unstable();
+        let mut now = 0i64;
+        let levels = edges.iter().map(|(_, step)| {
+            now += step;
+            now
+        });
+        usize::try_from(levels.max().unwrap_or(0)).unwrap_or(0)
+    }
+
     pub fn sessions_with_link(&self) -> i64 {
         self.app
             .value("SELECT count(*) FROM sessions WHERE join_url IS NOT NULL")

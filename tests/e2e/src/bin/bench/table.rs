@@ -25,10 +25,7 @@ impl Table {
 
     pub fn print(&self, runs: usize) {
         println!("\n== figures: median of the runs ({runs} or more each), smallest and largest");
-        println!(
-            "{:<58} {:>8} {:>10} {:>19}",
-            "", "goal", "figure", "spread"
-        );
+        println!("{:<58} {:>8} {:>10} {:>19}", "", "goal", "figure", "spread");
         for line in &self.0 {
             let figure = median(&line.values);
             let (low, high) = spread(&line.values);

@@ -19,15 +19,9 @@ pub fn run(effort: Effort, table: &mut Table) {
             stage.reset();
             stage.resume();
             let took = once(&stage, effort.sessions);
-            let made: usize = [
-                meetlink_simulator::Provider::Google,
-                meetlink_simulator::Provider::Zoom,
-            ]
-            .iter()
-            .map(|provider| stage.app.simulator.in_flight(*provider).max)
-            .sum();
+            let most = stage.most_in_flight();
             println!(
-                "{} sessions at concurrency {concurrency}, run {run}: {took:.2} s, ideal {ideal:.2} s, ratio {:.3} (at most {made} in flight)",
+                "{} sessions at concurrency {concurrency}, run {run}: {took:.2} s, ideal {ideal:.2} s, ratio {:.3} (at most {most} at the providers at once)",
                 effort.sessions,
                 took / ideal
             );

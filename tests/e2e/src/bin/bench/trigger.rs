@@ -17,7 +17,7 @@ use super::table::Table;
 enum Beside {
     /// meetlink's triggers are disabled.
     NoTrigger,
-    /// The worker is away: the trigger's own cost.
+    /// `meetlink_pause()` keeps the worker away: the trigger's own cost.
     Paused,
     /// `meetlink.enabled` is off: the worker queues, and calls nobody.
     Off,
@@ -25,10 +25,13 @@ enum Beside {
     On,
 }
 
+/// Each run is cut into so many.
+const SLICES: u32 = 5;
+
 const WITH_TRIGGER: [(Beside, &str); 3] = [
-    (Beside::Paused, "trigger alone"),
-    (Beside::Off, "and the worker queues (enabled=off)"),
-    (Beside::On, "and the worker makes links"),
+    (Beside::Paused, "trigger alone (meetlink paused)"),
+    (Beside::Off, "worker queues (meetlink.enabled=off)"),
+    (Beside::On, "worker makes links"),
 ];
 
 pub fn run(effort: Effort, table: &mut Table) {
@@ -40,7 +43,8 @@ pub fn run(effort: Effort, table: &mut Table) {
         .batch_execute("ALTER TABLE sessions DROP CONSTRAINT sessions_booking_id_fkey")
         .expect("the foreign key is dropped");
     println!(
-        "pgbench, prepared, one INSERT INTO sessions a transaction, as superuser and without the\nforeign key to bookings: less work per insert, so the trigger weighs more"
+        "pgbench, prepared, one INSERT INTO sessions a transaction, as superuser and without the\nforeign key to bookings: less work per insert, so the trigger weighs more; {} s each, in {SLICES} slices",
+        effort.pgbench_seconds
     );
     for clients in [1, 8] {
         one_row_a_transaction(&mut stage, effort, clients, table);
@@ -52,15 +56,26 @@ fn one_row_a_transaction(stage: &mut Stage, effort: Effort, clients: u32, table:
     let mut rates = Vec::new();
     let mut ratios = [Vec::new(), Vec::new(), Vec::new()];
     for run in 1..=effort.runs {
-        let without = rate(stage, Beside::NoTrigger, clients, effort.pgbench_seconds);
-        print!("{clients} clients, run {run}: {without:.0} rows/s without the trigger");
-        for (at, (beside, name)) in WITH_TRIGGER.into_iter().enumerate() {
-            let with = rate(stage, beside, clients, effort.pgbench_seconds);
-            print!("; {name} {with:.0}");
-            ratios[at].push(with / without);
+        // In slices, in turn: what else the machine does then weighs on all of them alike.
+        let mut sums = [0.0; 4];
+        let slice = (effort.pgbench_seconds / SLICES).max(1);
+        for _ in 0..SLICES {
+            sums[0] += rate(stage, Beside::NoTrigger, clients, slice);
+            for (sum, (beside, _)) in sums[1..].iter_mut().zip(WITH_TRIGGER) {
+                *sum += rate(stage, beside, clients, slice);
+            }
+        }
+        let rate_of = sums.map(|sum| sum / f64::from(SLICES));
+        print!(
+            "{clients} clients, run {run}: {:.0} rows/s without the trigger",
+            rate_of[0]
+        );
+        for (at, (_, name)) in WITH_TRIGGER.into_iter().enumerate() {
+            print!("; {name} {:.0}", rate_of[at + 1]);
+            ratios[at].push(rate_of[at + 1] / rate_of[0]);
         }
         println!();
-        rates.push(without);
+        rates.push(rate_of[0]);
     }
     let plural = if clients == 1 { "client" } else { "clients" };
     let name = format!("inserts into sessions, {clients} {plural}, without the trigger");
@@ -91,7 +106,12 @@ VALUES (gen_random_uuid(), ('00000000-0000-4000-8000-' || lpad(:n::text, 12, '0'
     }
     let output = command
         .args(["-n", "-M", "prepared", "-U", "postgres"])
-        .args(["-c", &clients.to_string(), "-j", &clients.min(2).to_string()])
+        .args([
+            "-c",
+            &clients.to_string(),
+            "-j",
+            &clients.min(2).to_string(),
+        ])
         .args(["-T", &seconds.to_string(), "-f"])
         .arg(script)
         .arg("-h")
@@ -180,7 +200,10 @@ fn many_rows_a_statement(stage: &mut Stage, effort: Effort, table: &mut Table) {
         spread(&with).0,
         spread(&with).1,
     );
-    let ratios = with.iter().zip(&without).map(|(with, without)| with / without);
+    let ratios = with
+        .iter()
+        .zip(&without)
+        .map(|(with, without)| with / without);
     let name = "10,000 rows in one statement: time with / without trigger";
     table.add(name, "x", None, ratios.collect());
 }

@@ -1,0 +1,143 @@
+//! What is under way: attempts at the threads, at rest, or waiting for a token.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::super::flight::Flight;
+use super::super::pool::{End, Report, Work};
+use super::super::step::After;
+use super::{FLIGHTS_PER_REQUEST, LOCKED_WAIT, UNSAVED_WAIT, Worker};
+use crate::domain::secret::Secret;
+use crate::pg::shared;
+use crate::provider::http::Request;
+
+impl Worker {
+    /// Requests at once; none while nothing may be called.
+    pub(super) fn limit(&self) -> usize {
+        if self.may_call() {
+            self.settings.concurrency
+        } else {
+            0
+        }
+    }
+
+    /// Requests under way. What rests, or waits for a token, sends nothing and must not keep others
+    /// from it.
+    pub(super) fn busy(&self) -> usize {
+        let waiting: usize = self
+            .renewals
+            .values()
+            .map(|renewal| renewal.waiting.len())
+            .sum();
+        let idle = waiting + self.resting.len();
+        self.flights.len().saturating_sub(idle) + self.renewals.len()
+    }
+
+    /// Attempts that may be added: those that send nothing are bounded too, for the sake of memory.
+    pub(super) fn spare(&self) -> usize {
+        (self.settings.concurrency * FLIGHTS_PER_REQUEST).saturating_sub(self.flights.len())
+    }
+
+    /// Takes in what threads brought; gives whether there was anything.
+    pub(super) fn collect(&mut self) -> bool {
+        let before = self.reports.len();
+        for report in self.pool.reports() {
+            match report {
+                Report::Attempt {
+                    session,
+                    end: End::Paused(flow, time),
+                } => {
+                    self.resting.push((Instant::now() + time, session, flow));
+                    // It sends nothing now: there is room for another.
+                    self.due.get_or_insert_with(Instant::now);
+                }
+                other => self.reports.push(other),
+            }
+        }
+        self.reports.len() > before
+    }
+
+    pub(super) fn wake_resting(&mut self) {
+        let now = Instant::now();
+        let mut awake = Vec::new();
+        for (_, session, flow) in self.resting.extract_if(.., |(at, ..)| *at <= now) {
+            awake.push((session, flow));
+        }
+        for (session, flow) in awake {
+            self.submit(Work::Attempt { session, flow });
+        }
+    }
+
+    pub(super) fn submit(&self, work: Work) {
+        if let Some(client) = &self.files.client {
+            self.pool
+                .submit(work, Arc::clone(client), self.settings.concurrency);
+        }
+    }
+
+    /// Does what a committed step asks for.
+    pub(super) fn apply(&mut self, after: After) {
+        for session in after.landed {
+            self.flights.remove(&session);
+        }
+        for account in after.renewed {
+            self.renewals.remove(&account);
+        }
+        for (flight, request) in after.renew {
+            self.wait_for_token(flight, request.map(|request| *request));
+        }
+        for (flight, token) in after.launch {
+            self.launch(flight, token);
+        }
+        if let Some(error) = after.unsaved_because {
+            self.say(&format!("a renewed token cannot be stored: {error}"));
+        } else if self.had_unsaved && after.unsaved.is_empty() {
+            self.complain();
+        }
+        self.had_unsaved = !after.unsaved.is_empty();
+        let unsaved = after.unsaved.into_iter();
+        self.unsaved
+            .extend(unsaved.map(|(account, result)| Report::Refreshed { account, result }));
+        self.unsaved_at = (!self.unsaved.is_empty()).then(|| Instant::now() + UNSAVED_WAIT);
+        if after.ready
+            && let Some(shared) = shared::get()
+        {
+            shared.ring_bell();
+        }
+        // Without room nothing can begin, however due it is: the next end brings room.
+        self.due = match after.next_due {
+            _ if self.limit() <= self.busy() || self.spare() == 0 => None,
+            _ if after.more => Some(Instant::now()),
+            Some(0) if after.claimed == 0 => Some(Instant::now() + LOCKED_WAIT),
+            Some(wait) => {
+                let wait = Duration::from_millis(u64::try_from(wait).unwrap_or(0));
+                Instant::now().checked_add(wait)
+            }
+            None => None,
+        };
+    }
+
+    pub(super) fn launch(&mut self, flight: Flight, token: Secret) {
+        let session = flight.claimed.session;
+        if let Some(flow) = flight.flow(&self.settings, token) {
+            self.submit(Work::Attempt { session, flow });
+        }
+        self.flights.insert(session, flight);
+    }
+
+    pub(super) fn wait_for_token(&mut self, flight: Flight, request: Option<Request>) {
+        let (session, account, provider) =
+            (flight.claimed.session, flight.account(), flight.provider);
+        let renewal = self.renewals.entry(account).or_default();
+        renewal.envelope.clone_from(&flight.refresh);
+        renewal.waiting.push(session);
+        self.flights.insert(session, flight);
+        if let Some(request) = request {
+            self.submit(Work::Refresh {
+                account,
+                provider,
+                request,
+            });
+        }
+    }
+}

@@ -1,4 +1,0 @@
-fn main() {
-    eprintln!("demo: not written yet");
-    std::process::exit(1);
-}

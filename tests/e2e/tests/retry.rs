@@ -1,0 +1,161 @@
+//! `meetlink_retry`: now, whatever the backoff says, and never one meeting too many.
+
+#[path = "support/prov.rs"]
+mod support;
+
+use std::time::{Duration, Instant};
+
+use meetlink_e2e::app::App;
+use meetlink_simulator::{Action, Call, Provider, RateLimit, Rule};
+use support::{count, retry};
+use uuid::Uuid;
+
+const BOTH: [Provider; 2] = [Provider::Google, Provider::Zoom];
+
+#[test]
+fn a_retry_does_not_wait_for_the_backoff() {
+    let app = App::with(|options| {
+        options
+            .set("meetlink.backoff_base", "10min")
+            .set("meetlink.backoff_max", "10min")
+    });
+    let student = app.person("student", "Sam");
+    let tutor = app.tutor(Provider::Google, "Ann");
+    let down = Action::ServerError { status: 500 };
+    app.simulator
+        .fault(Rule::once(Provider::Google, Call::Insert, down));
+    let session = app.book(tutor, student);
+    let status = app.wait_for_state(session, "retrying");
+    assert_eq!(status["action"]["rpc"], "meetlink_retry");
+    let begun = Instant::now();
+    let status = retry(&app, session);
+    assert_eq!(status["state"], "pending", "{status}");
+    app.wait_for_link(session);
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert_eq!(app.simulator.meetings(Provider::Google).len(), 1);
+}
+
+/// "Tries now, whatever the backoff says": also when it is the provider that asked for the wait.
+#[test]
+fn a_retry_does_not_wait_for_a_limit_that_may_have_been_lifted() {
+    let app = App::start();
+    let student = app.person("student", "Sam");
+    for (provider, form) in [
+        (Provider::Google, RateLimit::GoogleQuotaExceeded),
+        (Provider::Zoom, RateLimit::ZoomDaily),
+    ] {
+        let tutor = app.tutor(provider, &format!("{provider:?}"));
+        let limit = Action::RateLimit { form };
+        app.simulator
+            .fault(Rule::once(provider, Call::Create, limit));
+        let session = app.book(tutor, student);
+        app.wait_for_state(session, "retrying");
+        retry(&app, session);
+        app.wait_for_link(session);
+        assert_eq!(app.simulator.meetings(provider).len(), 1);
+    }
+}
+
+#[test]
+fn a_retry_of_a_ready_session_makes_nothing() {
+    let app = App::start();
+    let student = app.person("student", "Sam");
+    for provider in BOTH {
+        let tutor = app.tutor(provider, &format!("{provider:?}"));
+        let session = app.book(tutor, student);
+        let link = app.wait_for_link(session);
+        for _ in 0..3 {
+            let status = retry(&app, session);
+            assert_eq!(status["state"], "ready");
+            assert_eq!(status["join_url"], link.as_str());
+            assert_eq!(status["action"]["kind"], "join");
+        }
+        // Whatever a retry had queued would be done before a session that is booked after it.
+        app.wait_for_link(app.book(tutor, student));
+        assert_eq!(count(&app, provider, Call::Any), 2);
+        assert_eq!(app.wait_for_link(session), link);
+    }
+}
+
+#[test]
+fn many_retries_at_once_make_one_meeting() {
+    let app = App::start();
+    let student = app.person("student", "Sam");
+    for provider in BOTH {
+        let tutor = app.tutor(provider, &format!("{provider:?}"));
+        let slow = Action::Delay { ms: 200 };
+        app.simulator
+            .fault(Rule::always(provider, Call::Create, slow));
+        let session = app.book(tutor, student);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| (0..5).for_each(|_| drop(retry(&app, session))));
+            }
+        });
+        app.wait_for_link(session);
+        app.wait_for_link(app.book(tutor, student));
+        assert_eq!(app.simulator.meetings_ever(provider).len(), 2);
+        assert_eq!(count(&app, provider, Call::Create), 2);
+    }
+}
+
+#[test]
+fn a_retry_of_what_waits_for_the_tutor_looks_again() {
+    let app = App::start();
+    let student = app.person("student", "Sam");
+    let tutor = app.tutor(Provider::Zoom, "Zoe");
+    let refused = Action::ZoomNotAllowed;
+    app.simulator
+        .fault(Rule::once(Provider::Zoom, Call::Create, refused));
+    let session = app.book(tutor, student);
+    app.wait_for_state(session, "needs_action");
+    // The tutor's administrator has given the licence back: no new connection is needed.
+    retry(&app, session);
+    app.wait_for_link(session);
+}
+
+#[test]
+fn a_cancelled_session_is_not_retried() {
+    let app = App::start();
+    let student = app.person("student", "Sam");
+    let tutor = app.tutor(Provider::Google, "Ann");
+    let down = Action::ServerError { status: 500 };
+    app.simulator
+        .fault(Rule::always(Provider::Google, Call::Insert, down));
+    let session = app.book(tutor, student);
+    support::wait_for_attempts(&app, session, 1);
+    let cancel = "UPDATE sessions SET status = 'CANCELLED' WHERE id = $1";
+    app.client()
+        .execute(cancel, &[&session])
+        .expect("an update");
+    assert_eq!(retry(&app, session)["state"], "not_needed");
+    app.wait_until(
+        "the job to end",
+        &format!("SELECT state = 'not_needed' FROM meetlink.jobs WHERE session_id = '{session}'"),
+    );
+    app.simulator.clear_faults();
+    let calls = app.simulator.journal_len();
+    app.wait_for_link(app.book(tutor, student));
+    assert_eq!(app.simulator.journal_len(), calls + 1);
+}
+
+#[test]
+fn an_unknown_session_is_not_found_in_every_function() {
+    let app = App::start();
+    let unknown = Uuid::new_v4();
+    for call in [
+        format!("meetlink_status('{unknown}')"),
+        format!("meetlink_retry('{unknown}')"),
+        format!("meetlink_wait('{unknown}', '1 s')"),
+    ] {
+        let error = app
+            .client()
+            .query(&format!("SELECT {call}"), &[])
+            .expect_err("there is no such session");
+        let error = error.as_db_error().expect("the server's error");
+        assert_eq!(error.code().code(), "P0002", "{call}");
+        assert_eq!(error.message(), format!("session {unknown} not found"));
+    }
+    let queued: i64 = app.value("SELECT count(*) FROM meetlink.inbox");
+    assert_eq!(queued, 0);
+}
