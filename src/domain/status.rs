@@ -138,7 +138,13 @@ fn needs_action(reason: Option<Reason>, provider: &str) -> (String, Option<Actio
 
 fn failed(reason: Option<Reason>, provider: &str) -> (String, Option<Action>) {
     match reason {
-        Some(Reason::RequestRefused | Reason::SessionUnfit) => (
+        Some(Reason::SessionUnfit) => (
+            "The session's own details (its time or its tutor) allow no meeting; support can mend \
+             them."
+                .to_owned(),
+            Some(SUPPORT),
+        ),
+        Some(Reason::RequestRefused) => (
             format!("{provider} refuses to create this meeting; support can find out why."),
             Some(SUPPORT),
         ),

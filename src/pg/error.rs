@@ -17,11 +17,16 @@ pub struct PgError {
 }
 
 impl PgError {
-    /// Whether a value in some row is to blame: SQLSTATE class 22, data exception.
+    /// Whether a value in some row, or code of the application that looks at it, may be to blame:
+    /// everything but what concerns all rows alike.
     pub fn is_about_data(&self) -> bool {
         // Six bits a character, the first in the lowest (src/include/utils/elog.h, MAKE_SQLSTATE).
-        const CLASS_22: i32 = 2 | 2 << 6;
-        self.code as i32 & 0xfff == CLASS_22
+        let code = self.code as i32;
+        let class = [code & 0x3f, code >> 6 & 0x3f].map(|c| char::from(b'0' + c as u8));
+        // Connection, transaction state, serialization, access and syntax, resources, locks,
+        // limits, operator intervention, system.
+        let everybody = ["08", "25", "40", "42", "53", "54", "55", "57", "58", "F0"];
+        !everybody.contains(&class.iter().collect::<String>().as_str())
     }
 
     /// An error of our own.

@@ -23,10 +23,13 @@ unsafe extern "C-unwind" fn on_access(
     sub: i32,
     argument: *mut std::ffi::c_void,
 ) {
-    // SAFETY: the arguments are passed on as they came.
+    // SAFETY: the arguments are passed on as they came; an error that it raises becomes a panic
+    // that our own guard turns back into an error.
     unsafe {
         if let Some(previous) = PREVIOUS {
-            previous(access, class, object, sub, argument);
+            pg_sys::ffi::pg_guard_ffi_boundary(|| {
+                previous(access, class, object, sub, argument);
+            });
         }
     }
     let dropped =

@@ -93,6 +93,8 @@ pub fn reload_if_asked() -> bool {
 
 /// Sleeps until the latch is set, `socket` can be read, or the time is over; then serves
 /// interrupts. Without a time-out it wakes for nothing of its own.
+///
+/// For workers: a cancel request that comes between statements is forgotten.
 pub fn sleep(socket: Option<RawFd>, timeout: Option<Duration>) {
     let mut events = pg_sys::WL_LATCH_SET | pg_sys::WL_EXIT_ON_PM_DEATH;
     if socket.is_some() {
@@ -106,6 +108,22 @@ pub fn sleep(socket: Option<RawFd>, timeout: Option<Duration>) {
         }
         None => -1,
     };
+    wait(socket, events, milliseconds);
+    // SAFETY: a plain write on the main thread. pg_cancel_backend() ends the statement that runs;
+    // between statements there is none.
+    unsafe { pg_sys::QueryCancelPending = 0 };
+    interrupts::check();
+}
+
+/// Rests for a moment in somebody's own backend, where a cancel request is served.
+pub fn rest(time: Duration) {
+    let milliseconds = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+    let events = pg_sys::WL_LATCH_SET | pg_sys::WL_EXIT_ON_PM_DEATH | pg_sys::WL_TIMEOUT;
+    wait(None, events, milliseconds);
+    interrupts::check();
+}
+
+fn wait(socket: Option<RawFd>, events: u32, milliseconds: i64) {
     // SAFETY: MyLatch is this process's own; the descriptor outlives the call.
     unsafe {
         pg_sys::WaitLatchOrSocket(
@@ -116,10 +134,7 @@ pub fn sleep(socket: Option<RawFd>, timeout: Option<Duration>) {
             pg_sys::PG_WAIT_EXTENSION,
         );
         pg_sys::ResetLatch(pg_sys::MyLatch);
-        // pg_cancel_backend() ends the statement that runs; between statements there is none.
-        pg_sys::QueryCancelPending = 0;
     }
-    interrupts::check();
 }
 
 /// Shows the process as running or idle in `pg_stat_activity`.

@@ -146,6 +146,8 @@ unsafe fn enqueue(data: &pg_sys::TriggerData) -> Result<(), &'static str> {
                 data.tg_newtable,
                 descriptor,
                 |old, new| {
+                    // Rows that do not belong together say nothing of each other.
+                    let old = old.filter(|old| !changed(descriptor, old, new, &[id]));
                     if concerns(subject, descriptor, old, new, watched)
                         && let Some(id) = new.get(id)
                     {

@@ -35,8 +35,9 @@ pub struct Drained {
 }
 
 /// A session that is named in the inbox.
-struct Named {
-    session: Uuid,
+pub struct Named {
+    /// The session.
+    pub session: Uuid,
     wish: i16,
     /// Microseconds since the Unix epoch.
     queued_at: i64,
@@ -45,11 +46,16 @@ struct Named {
 /// Turns inbox rows into jobs, `rows` of them at most.
 pub fn drain(mapped: &Mapped, rows: i64) -> Result<Drained, PgError> {
     let (taken, named) = take(rows)?;
+    Ok(Drained {
+        taken,
+        jobs: place(mapped, named)?,
+    })
+}
+
+/// Looks at named sessions and makes jobs of them.
+pub fn place(mapped: &Mapped, named: Vec<Named>) -> Result<Vec<(Uuid, State)>, PgError> {
     if named.is_empty() {
-        return Ok(Drained {
-            taken,
-            jobs: Vec::new(),
-        });
+        return Ok(Vec::new());
     }
     let ids: Vec<Uuid> = named.iter().map(|one| one.session).collect();
     let sessions = app::sessions(mapped, &ids)?.into_iter();
@@ -57,12 +63,11 @@ pub fn drain(mapped: &Mapped, rows: i64) -> Result<Drained, PgError> {
     let known = named
         .into_iter()
         .filter_map(|one| Some((sessions.remove(&one.session)?, one)));
-    let jobs = put(&known.collect::<Vec<_>>())?;
-    Ok(Drained { taken, jobs })
+    put(&known.collect::<Vec<_>>())
 }
 
 /// Takes rows out; a tutor's row stands for the tutor's parked sessions.
-fn take(rows: i64) -> Result<(i64, Vec<Named>), PgError> {
+pub fn take(rows: i64) -> Result<(i64, Vec<Named>), PgError> {
     let (mut taken, mut operator, mut tutors) = (0, false, Vec::new());
     let named = sql::query(
         "WITH taken AS MATERIALIZED ( \
@@ -171,26 +176,17 @@ fn put(known: &[(Session, Named)]) -> Result<Vec<(Uuid, State)>, PgError> {
     )
 }
 
-/// Takes the first inbox row out and parks its session as failed; the row cannot be looked at.
-pub fn set_aside(reason: &str, error: &str) -> Result<Option<Uuid>, PgError> {
-    let session = sql::query_one(
-        "DELETE FROM meetlink.inbox \
-          WHERE ctid = ANY (ARRAY(SELECT ctid FROM meetlink.inbox LIMIT 1)) RETURNING session_id",
-        &[],
-        |row| sql::maybe_uuid(row, 1),
-    )?
-    .flatten();
-    if let Some(session) = session {
-        sql::execute(
-            "INSERT INTO meetlink.jobs AS j (session_id, state, queued_at, reason, last_error) \
-             VALUES ($1, 'failed', pg_catalog.now(), $2, $3) \
-             ON CONFLICT (session_id) DO UPDATE \
-                SET state = 'failed', due_at = NULL, reason = $2, last_error = $3 \
-              WHERE j.state <> 'creating'",
-            &[from_uuid(session).into(), reason.into(), error.into()],
-        )?;
-    }
-    Ok(session)
+/// Parks a session whose row cannot be looked at as failed.
+pub fn set_aside(session: Uuid, reason: &str, error: &str) -> Result<(), PgError> {
+    sql::execute(
+        "INSERT INTO meetlink.jobs AS j (session_id, state, queued_at, reason, last_error) \
+         VALUES ($1, 'failed', pg_catalog.now(), $2, $3) \
+         ON CONFLICT (session_id) DO UPDATE \
+            SET state = 'failed', due_at = NULL, reason = $2, last_error = $3 \
+          WHERE j.state <> 'creating'",
+        &[from_uuid(session).into(), reason.into(), error.into()],
+    )?;
+    Ok(())
 }
 
 /// Appends sessions.

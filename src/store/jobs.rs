@@ -190,6 +190,8 @@ pub struct Setback<'a> {
     pub error: &'a str,
     /// Whether a meeting may exist at the provider.
     pub may_exist: bool,
+    /// Whether the answer to a request that creates was lost in this very attempt.
+    pub just_lost: bool,
     /// Provider, if one was chosen.
     pub provider: Option<&'a str>,
 }
@@ -210,7 +212,8 @@ pub fn set_back(setback: &Setback<'_>) -> Result<State, PgError> {
                 setbacks = CASE WHEN news THEN 0 ELSE setbacks + 1 END, \
                 hurried = hurried AND news, news = false, \
                 reason = $5, last_error = $6, \
-                may_exist_since = CASE WHEN $7 THEN may_exist_since END, \
+                may_exist_since = CASE WHEN $9 THEN pg_catalog.clock_timestamp() \
+                                       WHEN $7 THEN may_exist_since END, \
                 provider = COALESCE($8, provider), changed_at = pg_catalog.now() \
           WHERE session_id = $1 RETURNING state",
         &[
@@ -222,6 +225,7 @@ pub fn set_back(setback: &Setback<'_>) -> Result<State, PgError> {
             setback.error.into(),
             setback.may_exist.into(),
             setback.provider.into(),
+            setback.just_lost.into(),
         ],
         |row| Ok(State::parse(&get::<String>(row, 1)?)),
     )?;

@@ -230,7 +230,7 @@ fn lock<'a>(tables: impl Iterator<Item = &'a str>) -> Result<(), PgError> {
                 if error.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE
                     && Instant::now() < deadline =>
             {
-                process::sleep(None, Some(LOCK_PAUSE));
+                process::rest(LOCK_PAUSE);
             }
             done => return done,
         }

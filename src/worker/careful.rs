@@ -12,40 +12,32 @@ use crate::store::mapped::Mapped;
 use super::outcome::Office;
 use super::step::{Loaded, load};
 
-/// Rows looked at in one step.
-const ROWS: usize = 100;
+/// Inbox rows looked at in one step.
+const ROWS: i64 = 100;
 
 /// What the operator reads of a row that raises.
 fn text(error: &PgError) -> String {
     format!("The session's row cannot be read: {error}.")
 }
 
-/// Drains the inbox row by row.
+/// Drains the inbox, a session at a time.
 pub fn drain(mapped: &Mapped) -> Result<Drained, PgError> {
-    let mut all = Drained {
-        taken: 0,
-        jobs: Vec::new(),
-    };
-    for _ in 0..ROWS {
-        match xact::subtransaction(|| inbox::drain(mapped, 1)) {
-            Ok(one) if one.taken == 0 => return Ok(all),
-            Ok(one) => {
-                all.taken += one.taken;
-                all.jobs.extend(one.jobs);
-            }
+    let (taken, named) = inbox::take(ROWS)?;
+    let mut jobs = Vec::new();
+    for one in named {
+        let session = one.session;
+        match xact::subtransaction(|| inbox::place(mapped, vec![one])) {
+            Ok(placed) => jobs.extend(placed),
             Err(error) if error.is_about_data() => {
-                let reason = Reason::SessionUnfit.as_str();
-                let set_aside = inbox::set_aside(reason, &text(&error))?;
-                all.jobs
-                    .extend(set_aside.map(|session| (session, State::Failed)));
-                all.taken += 1;
+                inbox::set_aside(session, Reason::SessionUnfit.as_str(), &text(&error))?;
+                jobs.push((session, State::Failed));
             }
             Err(error) => return Err(error),
         }
     }
-    // There may be more: the next step looks again.
-    all.taken = inbox::BATCH;
-    Ok(all)
+    // A full batch: there may be more, and the next step looks again.
+    let taken = if taken >= ROWS { inbox::BATCH } else { taken };
+    Ok(Drained { taken, jobs })
 }
 
 /// Reads what claimed jobs are about, one by one; those that raise fail here.

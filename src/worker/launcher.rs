@@ -178,6 +178,9 @@ fn start_due(shared: &'static Shared, entries: &mut HashMap<Oid, Entry>) {
     }
     // A database that was dropped meanwhile is wanted by nobody.
     let Ok(existing) = catalog::connectable_databases() else {
+        entries.values_mut().for_each(|entry| {
+            entry.due = entry.due.map(|due| due.max(now + PLACE_AFTER));
+        });
         return;
     };
     for slot in shared.used() {

@@ -85,6 +85,7 @@ impl Office<'_> {
                     reason: Reason::WriteBack,
                     error: &shorten(&text),
                     may_exist: false,
+                    just_lost: false,
                     provider: Some(provider),
                 })?
             }
@@ -168,6 +169,7 @@ impl Office<'_> {
             reason,
             error: &shorten(&failure.text),
             may_exist: failure.may_exist,
+            just_lost: failure.class == Class::InDoubt && claimed.may_exist_since.is_none(),
             provider: name,
         })?;
         jobs::announce(session, state)?;

@@ -1,6 +1,6 @@
 //! The worker of one database: sleep, look, act, and never leave because of one job.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use pgrx::prelude::*;
@@ -14,6 +14,7 @@ use super::standing::{self, Files, Standing};
 use super::step::{After, View, step};
 use super::tokens::Renewal;
 use crate::config::Settings;
+use crate::domain::secret::Secret;
 use crate::pg::error::PgError;
 use crate::pg::shared::{self, Activity, Farewell, Slot};
 use crate::pg::{Oid, process, trigger, watch, xact};
@@ -81,6 +82,8 @@ struct Worker {
     flights: HashMap<Uuid, Flight>,
     /// Which attempts wait for which refresh.
     renewals: HashMap<Account, Renewal>,
+    /// Attempts that have a token and wait for room.
+    granted: VecDeque<(Flight, Secret)>,
     /// Attempts that go on at a time.
     resting: Vec<(Instant, Uuid, Box<dyn Flow>)>,
     /// Brought by threads and not yet written.
@@ -115,6 +118,7 @@ impl Worker {
             mapped: None,
             flights: HashMap::new(),
             renewals: HashMap::new(),
+            granted: VecDeque::new(),
             resting: Vec::new(),
             reports: Vec::new(),
             unsaved: Vec::new(),
@@ -216,48 +220,60 @@ impl Worker {
     }
 
     /// One step if there is something to do; `check`: after a look at what there is to work on.
-    fn act(&mut self, look: bool, check: bool, reloaded: bool) -> Result<After, PgError> {
-        if check || self.pausing_since.is_some() {
-            match xact::transaction(|| standing::look(reloaded))? {
-                Standing::Gone => self.leave(Farewell::NotWanted),
-                Standing::Paused => self.pause(),
-                Standing::Waiting(why) => self.wait_for(why),
-                Standing::Working(config) => self.take_up(*config),
+    fn act(&mut self, look: bool, mut check: bool, reloaded: bool) -> Result<After, PgError> {
+        // A table that is altered in the moment between look and step is looked at once more, not
+        // for ever: the next wake comes.
+        for heed in [true, false] {
+            if check || self.pausing_since.is_some() {
+                self.look(reloaded)?;
             }
-            if !self.taken_back {
-                xact::transaction(jobs::take_back_leases)?;
-                self.taken_back = true;
+            self.look_after_prepared()?;
+            if self.mapped.is_none() && self.reports.is_empty() {
+                return Ok(After::default());
             }
+            // After trouble the results first, by themselves: what stops claims must not stop them.
+            if self.trouble.is_some()
+                && !self.reports.is_empty()
+                && let Some(after) = self.step(false, 0, heed)?
+            {
+                self.apply(after);
+            }
+            if let Some(after) = self.step(look, self.limit(), heed)? {
+                self.careful = false;
+                if self.trouble.take().is_some() {
+                    self.complain();
+                }
+                return Ok(after);
+            }
+            check = true;
         }
-        self.look_after_prepared()?;
-        if self.mapped.is_none() && self.reports.is_empty() {
-            return Ok(After::default());
+        Ok(After::default())
+    }
+
+    /// Looks at what there is to work on.
+    fn look(&mut self, reloaded: bool) -> Result<(), PgError> {
+        match xact::transaction(|| standing::look(reloaded))? {
+            Standing::Gone => self.leave(Farewell::NotWanted),
+            Standing::Paused => self.pause(),
+            Standing::Waiting(why) => self.wait_for(why),
+            Standing::Working(config) => self.take_up(*config),
         }
-        // After trouble the results first, by themselves: what stops claims must not stop them.
-        if self.trouble.is_some() && !self.reports.is_empty() {
-            let Some(after) = self.step(false, 0)? else {
-                return self.act(look, true, reloaded);
-            };
-            self.apply(after);
+        if !self.taken_back {
+            xact::transaction(jobs::take_back_leases)?;
+            self.taken_back = true;
         }
-        let Some(after) = self.step(look, self.limit())? else {
-            return self.act(look, true, reloaded);
-        };
-        self.careful = false;
-        if self.trouble.take().is_some() {
-            self.complain();
-        }
-        Ok(after)
+        Ok(())
     }
 
     /// One step; `None` when a mapped table was altered and has to be looked at first.
-    fn step(&mut self, look: bool, limit: usize) -> Result<Option<After>, PgError> {
+    fn step(&mut self, look: bool, limit: usize, heed: bool) -> Result<Option<After>, PgError> {
         let view = View {
             settings: &self.settings,
             keys: &self.files.keys,
             mapped: self.mapped.as_ref(),
             flights: &self.flights,
             renewals: &self.renewals,
+            granted: &self.granted,
             limit,
             busy: self.busy(),
             spare: self.spare(),
@@ -266,7 +282,7 @@ impl Worker {
         };
         let reports = &self.reports;
         let after = xact::transaction(|| {
-            if watch::altered() {
+            if heed && watch::altered() {
                 Ok(None)
             } else {
                 step(&view, reports).map(Some)

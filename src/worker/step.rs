@@ -4,7 +4,7 @@
 //! transaction is committed comes back as [`After`]. If it fails, nothing has happened, and the
 //! reports are still there for the next try.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +43,8 @@ pub struct View<'a> {
     pub flights: &'a HashMap<Uuid, Flight>,
     /// Sessions that wait for a new access token.
     pub renewals: &'a HashMap<Account, Renewal>,
+    /// Attempts that have a token and wait for room.
+    pub granted: &'a VecDeque<(Flight, Secret)>,
     /// Requests at once; none while nothing may be called.
     pub limit: usize,
     /// Attempts that may be added before there are too many to hold in memory.
@@ -60,7 +62,11 @@ pub struct View<'a> {
 pub struct After {
     /// Attempts that are over.
     pub landed: Vec<Uuid>,
-    /// Attempts that go on (or begin) with an access token.
+    /// Attempts of the view's queue that are sent now: so many, from its front.
+    pub sent_from_queue: usize,
+    /// Attempts that have a token and wait for room.
+    pub granted: Vec<(Flight, Secret)>,
+    /// Attempts that go on (or begin) now with an access token.
     pub launch: Vec<(Flight, Secret)>,
     /// Attempts that wait for a refresh under way or to be started.
     pub renew: Vec<(Flight, Option<Box<Request>>)>,
@@ -122,22 +128,30 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
                 }
             }
         }
-        let busy = view.busy.saturating_sub(reports.len()) + after.launch.len();
-        let room = view.limit.saturating_sub(busy).min(view.spare);
+        let mut room = view
+            .limit
+            .saturating_sub(view.busy.saturating_sub(reports.len()));
+        after.sent_from_queue = room.min(view.granted.len());
+        room -= after.sent_from_queue;
+        let at_once = room.min(after.granted.len());
+        after.launch.extend(after.granted.drain(..at_once));
+        room = (room - at_once).min(view.spare);
         if room > 0 {
             claim(view, mapped, &office, room, &mut after)?;
         }
         after.next_due = jobs::next_due()?;
     }
-    if !after.launch.is_empty() || !after.renew.is_empty() {
-        for (flight, _) in &after.launch {
-            jobs::mark_sent(flight.claimed.session, flight.provider.name(), flight.tutor)?;
-        }
+    // The date of a request must not be much older than the request: none is marked that has to
+    // wait for a thread.
+    let queued = view.granted.iter().take(after.sent_from_queue);
+    for (flight, _) in queued.chain(&after.launch) {
+        jobs::mark_sent(flight.claimed.session, flight.provider.name(), flight.tutor)?;
     }
     // What goes out next cannot be taken back, so the claim must survive a crash, and so must
     // tokens and parked jobs. A link alone need not wait for the disk: after a crash the meeting is
     // found again at the provider, and the link written again.
     let only_links = after.launch.is_empty()
+        && after.sent_from_queue == 0
         && after.renew.is_empty()
         && reports.iter().all(|report| {
             matches!(

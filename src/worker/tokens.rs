@@ -91,7 +91,7 @@ pub fn renew(
         }
     };
     match token {
-        Ok(Token::Fresh(token)) => after.launch.push((flight, token)),
+        Ok(Token::Fresh(token)) => after.granted.push((flight, token)),
         Ok(Token::Renew(request)) => after.renew.push((flight, Some(request))),
         Err(failure) => give_up(office, &flight, failure, after)?,
     }
@@ -170,7 +170,7 @@ pub fn refresh_ended(
                 if let Some(refresh) = &refresh {
                     flight.refresh = Some(refresh.clone());
                 }
-                after.launch.push((flight, grant.access.clone()));
+                after.granted.push((flight, grant.access.clone()));
             }
             after.renewed.push(account);
         }

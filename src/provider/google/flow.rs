@@ -54,6 +54,9 @@ pub(super) struct EnsureEvent {
     generation: u32,
     /// Whether the event may exist as far as this attempt knows.
     may_exist: bool,
+    /// Since when the event may exist without having been seen, and how long reads may lag.
+    since: Option<DateTime<Utc>>,
+    settle: Duration,
     /// Whether the event was put to the session's time already; it is not fought over.
     moved: bool,
     sent: u32,
@@ -73,6 +76,8 @@ impl EnsureEvent {
             state: State::Start { look },
             generation: id.and_then(|id| generation_of(id, session)).unwrap_or(0),
             may_exist: look,
+            since: known.may_exist_since,
+            settle: known.settle,
             calendar,
             moved: false,
             sent: 0,
@@ -119,7 +124,14 @@ impl EnsureEvent {
                 self.state = State::Pausing(Because::TakenForGood);
                 Step::Pause(LAG)
             }
-            (404 | 410, Because::TakenForGood) => self.next_generation(),
+            (410, Because::TakenForGood) => self.next_generation(),
+            // Taken, and not there: a deleted event whose id is spent, or a calendar whose copies
+            // disagree. Only time tells, so an id is given up for lost when it was for long.
+            (404, Because::TakenForGood) if self.is_settled(now) => self.next_generation(),
+            (404, Because::TakenForGood) => {
+                let text = "Google Calendar says that the session's event exists and that it does not; meetlink looks again.";
+                self.fail(Failure::new(Class::Retry, Reason::AnswerUnreadable, text))
+            }
             _ => self.fail(refusal(answer, now)),
         }
     }
@@ -193,6 +205,13 @@ impl EnsureEvent {
             (Conference::Missing, None) => self.ask(None, now),
             (Conference::Odd, None) => self.fail(API.unreadable(answer)),
         }
+    }
+
+    fn is_settled(&self, now: DateTime<Utc>) -> bool {
+        let elapsed = self
+            .since
+            .map(|since| (now - since).to_std().unwrap_or_default());
+        elapsed.is_some_and(|elapsed| elapsed >= self.settle)
     }
 
     fn is_elsewhen(&self, times: &Times) -> bool {

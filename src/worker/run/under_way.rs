@@ -29,7 +29,7 @@ impl Worker {
             .values()
             .map(|renewal| renewal.waiting.len())
             .sum();
-        let idle = waiting + self.resting.len();
+        let idle = waiting + self.resting.len() + self.granted.len();
         self.flights.len().saturating_sub(idle) + self.renewals.len()
     }
 
@@ -85,6 +85,14 @@ impl Worker {
         }
         for (flight, request) in after.renew {
             self.wait_for_token(flight, request.map(|request| *request));
+        }
+        let queued: Vec<_> = self.granted.drain(..after.sent_from_queue).collect();
+        for (flight, token) in queued {
+            self.launch(flight, token);
+        }
+        for (flight, token) in after.granted {
+            self.flights.insert(flight.claimed.session, flight.clone());
+            self.granted.push_back((flight, token));
         }
         for (flight, token) in after.launch {
             self.launch(flight, token);

@@ -199,6 +199,27 @@ fn a_taken_id_that_cannot_be_read_is_waited_for_once() {
     assert_eq!(talk.done().external_id, id(0));
     assert_eq!(talk.pauses, [Duration::from_secs(1)]);
 
+    // Still not there: another attempt looks, until that has gone on for long.
+    let never = || -> Vec<_> {
+        taken()
+            .into_iter()
+            .chain([refused(404, "notFound")])
+            .collect()
+    };
+    let talk = google(fresh(), never());
+    let failure = talk.failed();
+    assert_eq!((failure.class, failure.may_exist), (Class::Retry, true));
+    let again = || std::iter::once(refused(404, "notFound")).chain(never());
+    assert_eq!(
+        google(in_doubt(30), again().collect()).failed().class,
+        Class::Retry
+    );
+    let talk = google(
+        in_doubt(500),
+        again().chain([refused(404, "x"), linked(1)]).collect(),
+    );
+    assert_eq!(talk.done().external_id, id(1));
+
     let mut script = taken();
     script.extend([refused(410, "deleted"), refused(404, "notFound"), linked(1)]);
     let talk = google(fresh(), script);
@@ -268,7 +289,9 @@ fn requests_come_to_an_end() {
             refused(404, "notFound"),
         ]
     };
-    let talk = google(fresh(), (0..20).flat_map(|_| around()).collect());
+    let absent = std::iter::once(refused(404, "notFound"));
+    let script = absent.chain((0..20).flat_map(|_| around())).collect();
+    let talk = google(in_doubt(500), script);
     assert_eq!(talk.sent.len(), 40);
     assert_eq!(talk.failed().class, Class::Retry);
 }
