@@ -78,6 +78,12 @@ pub fn connect(database: Option<pg_sys::Oid>) {
     BackgroundWorker::connect_worker_to_spi_by_oid(database, None);
 }
 
+/// Whether a reload was asked for that [`reload_if_asked`] has not taken up.
+pub fn is_reload_asked() -> bool {
+    // SAFETY: a plain read on the main thread.
+    unsafe { pg_sys::ConfigReloadPending != 0 }
+}
+
 /// Takes up changed settings if a reload was asked for. Returns whether it was.
 pub fn reload_if_asked() -> bool {
     // SAFETY: the flag is set by the signal handler installed above and read on the main thread.
@@ -108,6 +114,7 @@ pub fn sleep(socket: Option<RawFd>, timeout: Option<Duration>) {
         }
         None => -1,
     };
+    interrupts::check();
     wait(socket, events, milliseconds);
     // SAFETY: a plain write on the main thread. pg_cancel_backend() ends the statement that runs;
     // between statements there is none.

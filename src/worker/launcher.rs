@@ -57,7 +57,10 @@ pub fn run() {
             want_all(shared, &mut entries);
         }
         watch(shared, &mut entries);
-        start_due(shared, &mut entries);
+        if start_due(shared, &mut entries) || overflow {
+            // Reading a catalog may have waited for a lock and reset the latch: look again.
+            continue;
+        }
         let next = entries.values().filter_map(|entry| entry.due).min();
         process::report_activity(false);
         process::sleep(
@@ -168,20 +171,21 @@ fn watch(shared: &'static Shared, entries: &mut HashMap<Oid, Entry>) {
     }
 }
 
-fn start_due(shared: &'static Shared, entries: &mut HashMap<Oid, Entry>) {
+/// Starts the workers that are due; gives whether it looked at the catalog for that.
+fn start_due(shared: &'static Shared, entries: &mut HashMap<Oid, Entry>) -> bool {
     let now = Instant::now();
     if !entries
         .values()
         .any(|entry| entry.due.is_some_and(|due| due <= now))
     {
-        return;
+        return false;
     }
     // A database that was dropped meanwhile is wanted by nobody.
     let Ok(existing) = catalog::connectable_databases() else {
         entries.values_mut().for_each(|entry| {
             entry.due = entry.due.map(|due| due.max(now + PLACE_AFTER));
         });
-        return;
+        return true;
     };
     for slot in shared.used() {
         let database = slot.database();
@@ -241,6 +245,7 @@ fn start_due(shared: &'static Shared, entries: &mut HashMap<Oid, Entry>) {
             }
         }
     }
+    true
 }
 
 fn report(entry: &mut Entry, cause: &str) {

@@ -191,6 +191,14 @@ impl Worker {
             process::report_statistics(idle);
             process::report_activity(false);
         }
+        // The latch is the process's own: whatever a step waited for (a lock, say) has reset it, and
+        // a ring of that time with it. The flags tell; what rings after them sets the latch again.
+        let missed = self.slot.is_rung() || process::is_reload_asked();
+        let timeout = if missed {
+            Some(Duration::ZERO)
+        } else {
+            timeout
+        };
         process::sleep(Some(self.pool.descriptor()), timeout);
     }
 
