@@ -4,6 +4,7 @@
 //! Postgres is single-threaded, and pgrx panics when another thread calls it.
 #![allow(unsafe_code)]
 
+pub mod activity;
 pub mod catalog;
 pub mod entry;
 pub mod error;
@@ -14,6 +15,7 @@ pub mod identity;
 pub mod interrupts;
 pub mod note;
 pub mod process;
+pub mod rows;
 pub mod shared;
 pub mod signals;
 pub mod trigger;

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use crate::pg::Oid;
 use pgrx::prelude::*;
 
+use crate::pg::activity::Activity;
 use crate::pg::catalog;
 use crate::pg::process::{self, Child};
-use crate::pg::shared::{self, Activity, Shared};
+use crate::pg::shared::{self, Shared};
 
 /// Wait before a worker that died is started again; doubles while it keeps dying young.
 const RESTART_AFTER: Duration = Duration::from_millis(500);
