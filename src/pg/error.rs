@@ -29,6 +29,15 @@ impl PgError {
         !everybody.contains(&class.iter().collect::<String>().as_str())
     }
 
+    /// Whether somebody else's lock was in the way.
+    pub fn is_about_locks(&self) -> bool {
+        matches!(
+            self.code,
+            PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE
+                | PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED
+        )
+    }
+
     /// An error of our own.
     pub fn new(code: PgSqlErrorCode, message: impl Into<String>) -> Self {
         Self {

@@ -51,8 +51,10 @@ pub fn run(database: Oid) {
     if !shared.be_worker(slot, process::now()) {
         return;
     }
-    // A lock on meetlink's own tables (a DBA at work, say) must not stop the main thread for long.
-    process::set(c"lock_timeout", c"2s");
+    // Whoever has a lock that the worker wants (a DBA, DROP EXTENSION) goes first: the worker gives
+    // up before another's deadlock_timeout (1 s by default) is over, and comes back.
+    process::set(c"lock_timeout", c"500ms");
+    process::set(c"deadlock_timeout", c"10ms");
     process::pin_search_path();
     // Defaults of the database are meant for people's sessions.
     process::set(c"default_transaction_read_only", c"off");
@@ -386,7 +388,10 @@ impl Worker {
             None => TROUBLE_WAIT,
         };
         self.careful = error.is_about_data();
-        self.say(&error.to_string());
+        // Giving way to somebody's lock once is no news.
+        if !(error.is_about_locks() && self.trouble.is_none()) {
+            self.say(&error.to_string());
+        }
         self.slot.show(Activity::Waiting, self.flights.len());
         self.trouble = Some(Trouble {
             until: Instant::now() + wait,
