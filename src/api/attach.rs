@@ -95,10 +95,7 @@ fn look(table: Table, oid: Option<Oid>) -> Result<Result<Relation, Misfit>, PgEr
     let Some(relation) = tables::describe(oid)? else {
         return Ok(missing());
     };
-    let is_table = match table {
-        Table::Sessions => matches!(relation.kind.as_str(), "r" | "p"),
-        _ => relation.kind == "r" || relation.kind == "p",
-    };
+    let is_table = matches!(relation.kind.as_str(), "r" | "p");
     if !is_table || relation.persistence == "t" {
         return Ok(Err(Misfit(format!(
             "{}: {} is not an ordinary or partitioned table",

@@ -1,5 +1,4 @@
 //! The worker of one database: sleep, look, act, and never leave because of one job.
-
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -389,7 +388,7 @@ impl Worker {
         };
         self.careful = error.is_about_data();
         // Giving way to somebody's lock once is no news.
-        if !(error.is_about_locks() && self.trouble.is_none()) {
+        if self.trouble.is_some() || !error.is_about_locks() {
             self.say(&error.to_string());
         }
         self.slot.show(Activity::Waiting, self.flights.len());
