@@ -9,17 +9,30 @@ CREATE TABLE meetlink.config (
   columns      jsonb NOT NULL CHECK (pg_catalog.jsonb_typeof(columns) = 'object'),
   options      jsonb NOT NULL DEFAULT '{}' CHECK (pg_catalog.jsonb_typeof(options) = 'object'),
   paused       boolean NOT NULL DEFAULT false,
-  -- Where this configuration was made: in a copy restored elsewhere nothing calls a provider.
-  home_system   text NOT NULL,
-  home_database oid NOT NULL,
   attached_at  timestamptz NOT NULL DEFAULT pg_catalog.now()
 ) USING heap;
 COMMENT ON TABLE meetlink.config IS
   'The mapping to the application''s tables (one row, written by meetlink_attach)';
-COMMENT ON COLUMN meetlink.config.home_system IS
-  'System identifier of the cluster in which meetlink may call providers';
-COMMENT ON COLUMN meetlink.config.home_database IS
-  'Oid of the database in which meetlink may call providers';
+
+-- Apart from the mapping, so that detaching and attaching anew does not make a copy an original.
+CREATE TABLE meetlink.home (
+  singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+  system    text NOT NULL,
+  database  oid NOT NULL,
+  timeline  bigint NOT NULL,
+  backup    text NOT NULL,
+  went_back boolean NOT NULL DEFAULT false
+) USING heap;
+COMMENT ON TABLE meetlink.home IS
+  'Where meetlink may call providers: in a copy restored elsewhere it waits for meetlink_resume()';
+COMMENT ON COLUMN meetlink.home.system IS 'System identifier of the cluster';
+COMMENT ON COLUMN meetlink.home.database IS 'Oid of the database';
+COMMENT ON COLUMN meetlink.home.timeline IS
+  'Timeline of the cluster when a worker last began its work';
+COMMENT ON COLUMN meetlink.home.backup IS
+  'Digest of the label of the base backup that the cluster was started from; empty: from none';
+COMMENT ON COLUMN meetlink.home.went_back IS
+  'The server was restored to an earlier time, and nobody has said yet that meetings may be made';
 
 CREATE TABLE meetlink.pause (
   singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
@@ -54,11 +67,13 @@ CREATE TABLE meetlink.inbox (
 COMMENT ON TABLE meetlink.inbox IS
   'Sessions and tutors that changed and that the worker has not looked at yet';
 COMMENT ON COLUMN meetlink.inbox.wish IS
-  '0 changed, 1 wanted (meetlink_create_missing), 2 wanted now (meetlink_retry), 3 connected, 4 the operator changed something';
+  '0 changed, 1 wanted (meetlink_create_missing), 2 wanted now (meetlink_retry), 3 connected, 4 the operator changed something, 5 restored: look before creating';
 
 CREATE TABLE meetlink.jobs (
   session_id      uuid PRIMARY KEY,
+  wish            text NOT NULL DEFAULT 'exists' CHECK (wish IN ('exists', 'moved', 'gone')),
   state           text NOT NULL,
+  lane            text NOT NULL DEFAULT '',
   provider        text,
   tutor_id        uuid,
   account_id      uuid,
@@ -69,6 +84,7 @@ CREATE TABLE meetlink.jobs (
   setbacks        integer NOT NULL DEFAULT 0 CHECK (setbacks >= 0),
   hurried         boolean NOT NULL DEFAULT false,
   news            boolean NOT NULL DEFAULT false,
+  adopt           boolean NOT NULL DEFAULT false,
   lease_holder    integer,
   lease_until     timestamptz,
   may_exist_since timestamptz,
@@ -92,11 +108,21 @@ CREATE TABLE meetlink.jobs (
   CONSTRAINT doubt_has_a_date CHECK (state <> 'in_doubt' OR may_exist_since IS NOT NULL),
   CONSTRAINT meeting_is_whole CHECK
     ((external_id IS NULL) = (join_url IS NULL) AND (join_url IS NULL) = (made_at IS NULL)),
-  CONSTRAINT meeting_has_a_provider CHECK (join_url IS NULL OR provider IS NOT NULL)
+  CONSTRAINT meeting_has_a_provider CHECK (join_url IS NULL OR provider IS NOT NULL),
+  -- What has to go is, or may be, in somebody's account at some provider.
+  CONSTRAINT gone_from_somewhere CHECK
+    (wish <> 'gone' OR (provider IS NOT NULL AND account_id IS NOT NULL)),
+  CONSTRAINT gone_is_not_ready CHECK (wish <> 'gone' OR state <> 'ready')
 ) USING heap WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02,
                    autovacuum_analyze_scale_factor = 0.05);
 COMMENT ON TABLE meetlink.jobs IS
   'One row for each session that meetlink has looked at: the state of its meeting';
+COMMENT ON COLUMN meetlink.jobs.wish IS
+  'exists: a meeting is to be there; moved: it is to follow its session to another time; gone: it is to be removed';
+COMMENT ON COLUMN meetlink.jobs.lane IS
+  'Provider whose share of the worker''s requests the next attempt is likely to use; empty: unknown';
+COMMENT ON COLUMN meetlink.jobs.adopt IS
+  'A person says that the meeting exists (meetlink_resolve): no other is made';
 COMMENT ON COLUMN meetlink.jobs.may_exist_since IS
   'Set before a request that creates is sent; a meeting may exist although none was seen';
 COMMENT ON COLUMN meetlink.jobs.account_id IS
@@ -112,13 +138,18 @@ COMMENT ON COLUMN meetlink.jobs.news IS
 COMMENT ON COLUMN meetlink.jobs.lease_holder IS
   'Pid of the worker that has the job';
 
--- Soonest session first among those never tried; by due time among those that wait.
-CREATE INDEX jobs_pending ON meetlink.jobs (starts_at, session_id) WHERE state = 'pending';
-CREATE INDEX jobs_waiting ON meetlink.jobs (due_at) WHERE state IN ('retrying', 'in_doubt');
+-- Soonest session first among those never tried; by due time among those that wait; each lane by
+-- itself, so that one whose provider must not be called is not gone through to find the others.
+CREATE INDEX jobs_pending ON meetlink.jobs (lane, starts_at, session_id)
+  WHERE state = 'pending';
+CREATE INDEX jobs_waiting ON meetlink.jobs (lane, due_at)
+  WHERE state IN ('retrying', 'in_doubt');
 CREATE INDEX jobs_leased ON meetlink.jobs (session_id) WHERE state = 'creating';
 CREATE INDEX jobs_parked ON meetlink.jobs (tutor_id) WHERE state IN ('needs_action', 'retrying');
-COMMENT ON INDEX meetlink.jobs_pending IS 'Jobs never tried, soonest session first';
-COMMENT ON INDEX meetlink.jobs_waiting IS 'Jobs that wait for their next try, by due time';
+CREATE INDEX jobs_orphans ON meetlink.jobs (session_id) WHERE wish = 'gone';
+COMMENT ON INDEX meetlink.jobs_pending IS 'Jobs never tried, soonest session of a lane first';
+COMMENT ON INDEX meetlink.jobs_waiting IS 'Jobs of a lane that wait for their next try';
+COMMENT ON INDEX meetlink.jobs_orphans IS 'Meetings that are to be removed';
 COMMENT ON INDEX meetlink.jobs_leased IS 'Jobs that a worker has';
 COMMENT ON INDEX meetlink.jobs_parked IS 'Jobs that a new connection of their tutor sets free';
 
@@ -133,27 +164,33 @@ CREATE TABLE meetlink.attempts (
   http_status integer,
   code        text,
   error       text,
-  CONSTRAINT made_or_failed CHECK ((class = 'made') = (error IS NULL))
+  CONSTRAINT done_or_failed CHECK ((class IN ('made', 'removed')) = (error IS NULL))
 ) USING heap;
 CREATE INDEX attempts_session ON meetlink.attempts (session_id, id);
 COMMENT ON TABLE meetlink.attempts IS
   'The ledger: one row for each attempt, with its outcome and a plain error';
 COMMENT ON SEQUENCE meetlink.attempts_id_seq IS 'Numbers of the ledger''s lines';
 COMMENT ON COLUMN meetlink.attempts.class IS
-  'made, retry, retry_after, refresh_token, tutor_must_act, operator_must_act, permanent, in_doubt';
+  'made, removed, retry, retry_after, refresh_token, tutor_must_act, operator_must_act, permanent, in_doubt';
 COMMENT ON INDEX meetlink.attempts_session IS 'Attempts of one session, in order';
 
 CREATE TABLE meetlink.holds (
   provider text NOT NULL,
+  side     text NOT NULL DEFAULT 'meetings' CHECK (side IN ('meetings', 'tokens')),
   tutor_id uuid,
+  since    timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
   until    timestamptz NOT NULL,
   reason   text NOT NULL,
-  UNIQUE NULLS NOT DISTINCT (provider, tutor_id)
+  error    text NOT NULL,
+  UNIQUE NULLS NOT DISTINCT (provider, side, tutor_id)
 ) USING heap;
 COMMENT ON TABLE meetlink.holds IS
   'Providers (or single tutors at one) that must not be called before a given time';
+COMMENT ON COLUMN meetlink.holds.side IS
+  'meetings: the provider''s API; tokens: its token endpoint alone';
 
 SELECT pg_catalog.pg_extension_config_dump('meetlink.config', '');
+SELECT pg_catalog.pg_extension_config_dump('meetlink.home', '');
 SELECT pg_catalog.pg_extension_config_dump('meetlink.pause', '');
 SELECT pg_catalog.pg_extension_config_dump('meetlink.providers', '');
 SELECT pg_catalog.pg_extension_config_dump('meetlink.inbox', '');

@@ -14,6 +14,11 @@ CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE ON meetlink.confi
 COMMENT ON TRIGGER config_changed ON meetlink.config IS
   'Tells the worker that the mapping changed';
 
+CREATE TRIGGER home_changed AFTER INSERT OR UPDATE OR DELETE ON meetlink.home
+  FOR EACH STATEMENT EXECUTE FUNCTION meetlink.enqueue('config');
+COMMENT ON TRIGGER home_changed ON meetlink.home IS
+  'Tells the worker that it may be at home now, or no longer';
+
 CREATE FUNCTION meetlink_attach(
   sessions regclass DEFAULT pg_catalog.to_regclass('sessions'),
   connections regclass DEFAULT pg_catalog.to_regclass('tutor_video_provider_connections'),
@@ -62,6 +67,21 @@ CREATE FUNCTION meetlink_retry(session_id uuid)
 REVOKE ALL ON FUNCTION meetlink_retry(uuid) FROM PUBLIC;
 COMMENT ON FUNCTION meetlink_retry(uuid) IS
   'Tries a session now, whatever the backoff says; the caller must be allowed to update it';
+
+CREATE FUNCTION meetlink_resolve(session_id uuid, decision text)
+  RETURNS jsonb LANGUAGE c VOLATILE STRICT SET search_path = pg_catalog, pg_temp
+  AS 'MODULE_PATHNAME', 'meetlink_resolve_wrapper';
+REVOKE ALL ON FUNCTION meetlink_resolve(uuid, text) FROM PUBLIC;
+COMMENT ON FUNCTION meetlink_resolve(uuid, text) IS
+  'Decides about a session in doubt: adopt (the meeting exists) or repost (it does not)';
+
+CREATE FUNCTION meetlink_health(
+  OUT check_name text, OUT ok boolean, OUT detail text, OUT hint text)
+  RETURNS SETOF record LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp
+  AS 'MODULE_PATHNAME', 'meetlink_health_wrapper';
+REVOKE ALL ON FUNCTION meetlink_health() FROM PUBLIC;
+COMMENT ON FUNCTION meetlink_health() IS
+  'What a person would have to check by hand, a row each, with what to do where it is not well';
 
 CREATE FUNCTION meetlink_create_missing(max_sessions integer DEFAULT NULL)
   RETURNS bigint LANGUAGE c VOLATILE CALLED ON NULL INPUT SET search_path = pg_catalog, pg_temp

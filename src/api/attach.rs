@@ -12,6 +12,7 @@ use crate::pg::Oid;
 use crate::pg::error::PgError;
 use crate::pg::identity::{as_extension_owner, owns};
 use crate::pg::wake;
+use crate::pg::xact;
 use crate::store::attach::{self as tables, Relation};
 use crate::store::{config, inbox, triggers};
 
@@ -23,6 +24,7 @@ fn meetlink_attach(
     columns: Option<JsonB>,
     options: Option<JsonB>,
 ) -> JsonB {
+    xact::prevent_if_read_only(c"meetlink_attach()");
     let columns = columns.map_or(Value::Null, |json| json.0);
     let options = options.map_or_else(|| serde_json::json!({}), |json| json.0);
     JsonB(or_raise(attach(
@@ -164,6 +166,7 @@ fn misfit_error(misfits: &[Misfit]) -> PgError {
 
 #[pg_extern(sql = false)]
 fn meetlink_detach() {
+    xact::prevent_if_read_only(c"meetlink_detach()");
     or_raise((|| {
         triggers::remove()?;
         as_extension_owner(config::forget)

@@ -12,6 +12,7 @@ use crate::domain::secret::Secret;
 use crate::pg::error::PgError;
 use crate::pg::identity::as_extension_owner;
 use crate::pg::wake;
+use crate::pg::xact;
 use crate::store::connections::{self, NewTokens};
 use crate::store::{config, inbox, sql};
 
@@ -25,6 +26,7 @@ fn meetlink_configure_provider(
     client_secret: &str,
     options: JsonB,
 ) {
+    xact::prevent_if_read_only(c"meetlink_configure_provider()");
     or_raise((|| {
         known(provider)?;
         if client_id.trim().is_empty() || client_secret.is_empty() {
@@ -52,6 +54,7 @@ fn meetlink_connect(
     access_token: Option<&str>,
     expires_at: Option<TimestampWithTimeZone>,
 ) {
+    xact::prevent_if_read_only(c"meetlink_connect()");
     let tutor = sql::to_uuid(tutor_id);
     or_raise((|| {
         known(provider)?;
@@ -83,6 +86,7 @@ fn meetlink_connect(
 
 #[pg_extern(sql = false)]
 fn meetlink_disconnect(tutor_id: pgrx::Uuid, provider: &str) -> bool {
+    xact::prevent_if_read_only(c"meetlink_disconnect()");
     or_raise((|| {
         known(provider)?;
         connections::disconnect(&super::mapped()?, sql::to_uuid(tutor_id), provider)

@@ -5,11 +5,12 @@ use pgrx::prelude::*;
 
 use super::fail::{self, or_raise};
 use crate::pg::identity::as_extension_owner;
-use crate::pg::{process, shared, wake};
-use crate::store::{config, inbox};
+use crate::pg::{process, shared, wake, xact};
+use crate::store::{config, home, inbox, jobs};
 
 #[pg_extern(sql = false)]
 fn meetlink_create_missing(max_sessions: Option<i32>) -> i64 {
+    xact::prevent_if_read_only(c"meetlink_create_missing()");
     let queued = or_raise((|| {
         if max_sessions.is_some_and(|most| most < 0) {
             return Err(fail::with_hint(
@@ -31,6 +32,7 @@ fn meetlink_create_missing(max_sessions: Option<i32>) -> i64 {
 
 #[pg_extern(sql = false)]
 fn meetlink_pause() -> bool {
+    xact::prevent_if_read_only(c"meetlink_pause()");
     let changed = or_raise(as_extension_owner(|| config::set_paused(true)));
     wake::reconfigure_at_commit();
     changed
@@ -38,9 +40,13 @@ fn meetlink_pause() -> bool {
 
 #[pg_extern(sql = false)]
 fn meetlink_resume() -> bool {
+    xact::prevent_if_read_only(c"meetlink_resume()");
     let changed = or_raise(as_extension_owner(|| {
         let resumed = config::set_paused(false)?;
-        let moved = config::come_home()?;
+        let moved = home::come_home()?;
+        if moved {
+            jobs::doubt_everything()?;
+        }
         Ok(resumed || moved)
     }));
     wake::resume_at_commit();

@@ -8,6 +8,7 @@ pub mod attach;
 pub mod connect;
 pub mod control;
 pub mod fail;
+pub mod health;
 pub mod session;
 pub mod views;
 

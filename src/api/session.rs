@@ -16,6 +16,7 @@ use crate::pg::error::{PgError, catch};
 use crate::pg::identity::as_extension_owner;
 use crate::pg::{interrupts, shared, wake, xact};
 use crate::provider;
+use crate::store::jobs::{self, Decision};
 use crate::store::mapped::Mapped;
 use crate::store::status::{self, JobSeen, Seen};
 use crate::store::{config, inbox, sql};
@@ -30,7 +31,7 @@ fn meetlink_status(session_id: pgrx::Uuid) -> JsonB {
                 State::NotNeeded,
                 None,
                 &JobSeen::default(),
-                true,
+                (true, false),
             ));
         };
         let mapped = Mapped::new(config).map_err(fail::table_gone)?;
@@ -40,6 +41,7 @@ fn meetlink_status(session_id: pgrx::Uuid) -> JsonB {
 
 #[pg_extern(sql = false)]
 fn meetlink_retry(session_id: pgrx::Uuid) -> JsonB {
+    xact::prevent_if_read_only(c"meetlink_retry()");
     let session = sql::to_uuid(session_id);
     JsonB(or_raise((|| {
         let mapped = super::mapped()?;
@@ -49,6 +51,38 @@ fn meetlink_retry(session_id: pgrx::Uuid) -> JsonB {
             as_extension_owner(|| inbox::add(&[session], inbox::Wish::Now))?;
             wake::worker_at_commit();
         }
+        status_of(&mapped, session)
+    })()))
+}
+
+#[pg_extern(sql = false)]
+fn meetlink_resolve(session_id: pgrx::Uuid, decision: &str) -> JsonB {
+    xact::prevent_if_read_only(c"meetlink_resolve()");
+    let session = sql::to_uuid(session_id);
+    JsonB(or_raise((|| {
+        let decision = match decision {
+            "adopt" => Decision::Adopt,
+            "repost" => Decision::Repost,
+            _ => {
+                return Err(with_hint(
+                    PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+                    "the decision is neither 'adopt' nor 'repost'",
+                    "adopt: the meeting exists, look for it and make no other; repost: it does not, \
+                     make another.",
+                ));
+            }
+        };
+        let mapped = super::mapped()?;
+        see(&mapped, session)?;
+        may_update(&mapped, session)?;
+        if !as_extension_owner(|| jobs::resolve(session, decision))? {
+            return Err(with_hint(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("session {} is not in doubt", session.hyphenated()),
+                "There is nothing to decide, or an attempt is under way: meetlink_status says which.",
+            ));
+        }
+        wake::worker_at_commit();
         status_of(&mapped, session)
     })()))
 }
@@ -129,7 +163,8 @@ fn status_of(mapped: &Mapped, session: Uuid) -> Result<Value, PgError> {
     let seen = see(mapped, session)?;
     let job = as_extension_owner(|| status::job(session))?;
     let (state, queued) = effective(&seen, &job);
-    Ok(describe(session, state, Some(&seen), &job, queued))
+    let copy = !mapped.config().at_home;
+    Ok(describe(session, state, Some(&seen), &job, (queued, copy)))
 }
 
 /// The state that a person sees: the session's own columns decide before the job does.
@@ -154,7 +189,7 @@ fn describe(
     state: State,
     seen: Option<&Seen>,
     job: &JobSeen,
-    queued: bool,
+    (queued, copy): (bool, bool),
 ) -> Value {
     let ready = state == State::Ready;
     let stored = seen.and_then(|seen| seen.provider.as_deref());
@@ -172,6 +207,7 @@ fn describe(
         reason,
         provider: label,
         queued,
+        copy,
     });
     json!({
         "session_id": session.hyphenated().to_string(),

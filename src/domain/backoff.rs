@@ -45,7 +45,7 @@ impl Policy {
 }
 
 /// A uniformly random part of `whole`.
-fn spread(whole: Duration, random: u64) -> Duration {
+pub(super) fn spread(whole: Duration, random: u64) -> Duration {
     let nanos = (whole.as_nanos() * u128::from(random)) >> 64;
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }

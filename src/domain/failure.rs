@@ -93,6 +93,10 @@ names! {
         SessionUnfit = "session_unfit",
         /// The server or the worker stopped in the middle of the attempt.
         Interrupted = "interrupted",
+        /// The session's time changed while its meeting was made.
+        SessionMoved = "session_moved",
+        /// The session was deleted or cancelled while its meeting was made: the meeting has to go.
+        SessionGone = "session_gone",
     }
 }
 

@@ -253,6 +253,14 @@ impl Mapping {
         Value::Object(tables.collect())
     }
 
+    /// Whether every column that meetlink cannot do without has its place.
+    pub fn is_whole(&self) -> bool {
+        Table::ALL.iter().all(|table| {
+            let mut needed = table.roles().iter().filter(|role| role.required);
+            needed.all(|role| self.column(*table, role.name).is_some())
+        })
+    }
+
     /// Reads what [`Mapping::to_json`] wrote; roles that this version does not know are ignored.
     pub fn from_json(value: &Value) -> Self {
         let mut mapping = Self::default();

@@ -28,8 +28,13 @@ impl Wish {
 
     /// The text by which this session's meeting is recognised at the provider.
     pub fn marker(&self) -> String {
-        format!("meetlink:{}", self.session_id.hyphenated())
+        marker(self.session_id)
     }
+}
+
+/// The text by which a session's meeting is recognised at the provider.
+pub fn marker(session: Uuid) -> String {
+    format!("meetlink:{}", session.hyphenated())
 }
 
 /// The title of a session's meeting, from the names that are known.

@@ -1,6 +1,7 @@
 //! What a job is and how it moves. Pure: no Postgres, no I/O; time and randomness are arguments.
 
 pub mod backoff;
+pub mod breaker;
 pub mod envelope;
 pub mod failure;
 pub mod keyring;
@@ -9,3 +10,4 @@ pub mod meeting;
 pub mod secret;
 pub mod state;
 pub mod status;
+pub mod timeline;

@@ -62,6 +62,9 @@ pub struct Tries {
     pub attempts: u32,
     /// Failures in a row, whether they count or not, this one included: what the wait grows with.
     pub failures: u32,
+    /// While the provider as a whole is down: for how long it is not called at least. No attempt
+    /// counts then.
+    pub outage: Option<Duration>,
 }
 
 /// Decides what follows a failure. `was_in_doubt` says that the attempt was there to find a meeting
@@ -103,6 +106,15 @@ pub fn after_failure(
                 Reason::TutorRateLimit => Hold::Tutor,
                 _ => Hold::Provider,
             });
+        }
+        // The machine is short of something: nobody's session is given up for that.
+        Class::Retry if failure.reason == Reason::Misconfigured => {
+            verdict.delay = Some(backoff());
+            verdict.counts = false;
+        }
+        Class::Retry | Class::RetryAfter if tries.outage.is_some() => {
+            verdict.delay = Some(backoff().max(tries.outage.unwrap_or_default()));
+            verdict.counts = false;
         }
         Class::Retry | Class::RetryAfter => {
             if tries.attempts >= policy.max_attempts {
@@ -155,6 +167,7 @@ mod tests {
         Tries {
             attempts: number,
             failures: number,
+            outage: None,
         }
     }
 
@@ -236,11 +249,34 @@ mod tests {
     }
 
     #[test]
+    fn a_shortage_on_this_machine_uses_up_no_attempt() {
+        let verdict = after(Class::Retry, Reason::Misconfigured, 99);
+        assert_eq!((verdict.state, verdict.counts), (State::Retrying, false));
+    }
+
+    #[test]
+    fn an_outage_of_the_provider_uses_up_no_attempt() {
+        let outage = Some(Duration::from_secs(60));
+        let last = Tries {
+            outage,
+            ..tries(99)
+        };
+        let down = Failure::new(Class::Retry, Reason::ProviderDown, "");
+        let verdict = after_failure(&down, last, false, &POLICY, 0);
+        assert_eq!((verdict.state, verdict.counts), (State::Retrying, false));
+        assert_eq!(verdict.delay, outage);
+        let revoked = Failure::new(Class::TutorMustAct, Reason::ConsentRevoked, "");
+        let verdict = after_failure(&revoked, last, false, &POLICY, 0);
+        assert_eq!(verdict.state, State::NeedsAction);
+    }
+
+    #[test]
     fn the_wait_grows_with_failures_that_do_not_count() {
         let limit = Failure::new(Class::RetryAfter, Reason::TutorRateLimit, "");
         let often = Tries {
             attempts: 1,
             failures: 4,
+            outage: None,
         };
         let verdict = after_failure(&limit, often, false, &POLICY, MIDDLE);
         assert_eq!(

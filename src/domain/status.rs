@@ -53,6 +53,8 @@ pub struct Situation<'a> {
     pub provider: &'a str,
     /// Whether a job stands behind the state, or only the session that wants a link.
     pub queued: bool,
+    /// Whether this is a restored copy, in which nothing is created until somebody says so.
+    pub copy: bool,
 }
 
 /// The sentence and the action for a situation. The sentence holds no codes and nothing that a
@@ -63,9 +65,15 @@ pub fn explain(situation: Situation<'_>) -> (String, Option<Action>) {
         reason,
         provider,
         queued,
+        copy,
     } = situation;
     match state {
         State::Ready => ("The meeting link is ready.".to_owned(), Some(JOIN)),
+        State::Pending | State::Creating | State::Retrying | State::InDoubt if copy => (
+            "Meeting links are not created here: this is a restored copy of the database."
+                .to_owned(),
+            None,
+        ),
         State::Pending if !queued => (
             "The meeting link has not been asked for yet.".to_owned(),
             Some(RETRY),
@@ -105,7 +113,12 @@ fn retrying(reason: Option<Reason>, provider: &str) -> String {
         Some(Reason::WriteBack) => {
             "The meeting exists; its link will appear in a moment.".to_owned()
         }
-        Some(Reason::Interrupted) | None => "The meeting link is being created.".to_owned(),
+        Some(Reason::SessionMoved) => {
+            "The meeting is being moved to the session's new time.".to_owned()
+        }
+        Some(Reason::Interrupted | Reason::SessionGone) | None => {
+            "The meeting link is being created.".to_owned()
+        }
         Some(_) => format!("{provider} could not be reached; we will try again by ourselves."),
     }
 }
@@ -177,6 +190,7 @@ mod tests {
                 reason,
                 provider: "Zoom",
                 queued: true,
+                copy: false,
             };
             let (text, _) = explain(situation);
             assert!(text.ends_with('.') && text.len() < 130, "{text}");
@@ -192,6 +206,7 @@ mod tests {
                 reason,
                 provider: "Zoom",
                 queued: true,
+                copy: false,
             };
             let kind = explain(situation).1.map(|action| action.kind);
             let allowed: &[Option<&str>] = match state {
@@ -202,6 +217,21 @@ mod tests {
                 _ => &[None],
             };
             assert!(allowed.contains(&kind), "{state:?} {reason:?} {kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_copy_promises_nothing() {
+        for state in [State::Pending, State::Retrying, State::InDoubt] {
+            let situation = Situation {
+                state,
+                reason: None,
+                provider: "Zoom",
+                queued: true,
+                copy: true,
+            };
+            let (text, action) = explain(situation);
+            assert!(text.contains("copy") && action.is_none(), "{text}");
         }
     }
 }

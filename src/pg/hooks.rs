@@ -1,4 +1,4 @@
-//! Noticing `DROP EXTENSION meetlink` without asking the catalog again and again.
+//! Noticing `DROP` and `ALTER EXTENSION meetlink` without asking the catalog again and again.
 
 use pgrx::pg_sys;
 
@@ -32,9 +32,10 @@ unsafe extern "C-unwind" fn on_access(
             });
         }
     }
-    let dropped =
-        access == pg_sys::ObjectAccessType::OAT_DROP && class == pg_sys::ExtensionRelationId;
-    if dropped && object == extension::oid() {
+    use pg_sys::ObjectAccessType::{OAT_DROP, OAT_POST_ALTER};
+    let changed =
+        matches!(access, OAT_DROP | OAT_POST_ALTER) && class == pg_sys::ExtensionRelationId;
+    if changed && object == extension::oid() {
         wake::reconfigure_at_commit();
     }
 }

@@ -3,6 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::RawFd;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::Duration;
 
 use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime};
@@ -78,6 +79,21 @@ pub fn connect(database: Option<pg_sys::Oid>) {
     BackgroundWorker::connect_worker_to_spi_by_oid(database, None);
 }
 
+/// Time since the machine was started, sleep included; nobody sets this clock.
+pub fn time_since_boot() -> Duration {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: writes to the struct given. Linux has this clock since 2.6.39; elsewhere the struct
+    // stays zero, and no step is ever noticed.
+    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut time) };
+    Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or(0),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
+}
+
 /// Whether a reload was asked for that [`reload_if_asked`] has not taken up.
 pub fn is_reload_asked() -> bool {
     // SAFETY: a plain read on the main thread.
@@ -102,42 +118,72 @@ pub fn reload_if_asked() -> bool {
 ///
 /// For workers: a cancel request that comes between statements is forgotten.
 pub fn sleep(socket: Option<RawFd>, timeout: Option<Duration>) {
-    let mut events = pg_sys::WL_LATCH_SET | pg_sys::WL_EXIT_ON_PM_DEATH;
-    if socket.is_some() {
-        events |= pg_sys::WL_SOCKET_READABLE;
-    }
     let milliseconds = match timeout {
-        Some(time) => {
-            events |= pg_sys::WL_TIMEOUT;
-            // Rounded up: waking a moment early would mean waking twice.
-            time.as_micros().div_ceil(1_000).min(86_400_000) as i64
-        }
+        // Rounded up: waking a moment early would mean waking twice.
+        Some(time) => time.as_micros().div_ceil(1_000).min(86_400_000) as i64,
         None => -1,
     };
-    interrupts::check();
-    wait(socket, events, milliseconds);
-    // SAFETY: a plain write on the main thread. pg_cancel_backend() ends the statement that runs;
-    // between statements there is none.
-    unsafe { pg_sys::QueryCancelPending = 0 };
-    interrupts::check();
+    interrupts::check_between_statements();
+    wait(socket, milliseconds);
+    interrupts::check_between_statements();
 }
 
 /// Rests for a moment in somebody's own backend, where a cancel request is served.
 pub fn rest(time: Duration) {
-    let milliseconds = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
     let events = pg_sys::WL_LATCH_SET | pg_sys::WL_EXIT_ON_PM_DEATH | pg_sys::WL_TIMEOUT;
-    wait(None, events, milliseconds);
+    // SAFETY: MyLatch is this process's own.
+    unsafe {
+        pg_sys::WaitLatch(
+            pg_sys::MyLatch,
+            events as i32,
+            time.as_millis().min(86_400_000) as std::ffi::c_long,
+            pg_sys::PG_WAIT_EXTENSION,
+        );
+        pg_sys::ResetLatch(pg_sys::MyLatch);
+    }
     interrupts::check();
 }
 
-fn wait(socket: Option<RawFd>, events: u32, milliseconds: i64) {
-    // SAFETY: MyLatch is this process's own; the descriptor outlives the call.
+/// What this process waits for: made once, so that sleeping needs no file descriptor later.
+static AWAITED: AtomicPtr<pg_sys::WaitEventSet> = AtomicPtr::new(std::ptr::null_mut());
+
+fn awaited(socket: Option<RawFd>) -> *mut pg_sys::WaitEventSet {
+    let made = AWAITED.load(Ordering::Relaxed);
+    if !made.is_null() {
+        return made;
+    }
+    // SAFETY: on the main thread, once; the set lives in a context that is never reset, MyLatch is
+    // this process's own, and the descriptor stays open for the life of the process.
+    let set = unsafe {
+        #[cfg(any(feature = "pg15", feature = "pg16"))]
+        let set = pg_sys::CreateWaitEventSet(pg_sys::TopMemoryContext, 3);
+        #[cfg(not(any(feature = "pg15", feature = "pg16")))]
+        let set = pg_sys::CreateWaitEventSet(std::ptr::null_mut(), 3);
+        let add = |events: u32, socket, latch| {
+            pg_sys::AddWaitEventToSet(set, events, socket, latch, std::ptr::null_mut());
+        };
+        let (none, no_latch) = (pg_sys::PGINVALID_SOCKET, std::ptr::null_mut());
+        add(pg_sys::WL_LATCH_SET, none, pg_sys::MyLatch);
+        add(pg_sys::WL_EXIT_ON_PM_DEATH, none, no_latch);
+        if let Some(socket) = socket {
+            add(pg_sys::WL_SOCKET_READABLE, socket, no_latch);
+        }
+        set
+    };
+    AWAITED.store(set, Ordering::Relaxed);
+    set
+}
+
+fn wait(socket: Option<RawFd>, milliseconds: i64) {
+    let set = awaited(socket);
+    // SAFETY: the set was made above; one event fits into the array of one.
     unsafe {
-        pg_sys::WaitLatchOrSocket(
-            pg_sys::MyLatch,
-            events as i32,
-            socket.unwrap_or(pg_sys::PGINVALID_SOCKET),
+        let mut event = std::mem::zeroed::<pg_sys::WaitEvent>();
+        pg_sys::WaitEventSetWait(
+            set,
             milliseconds as std::ffi::c_long,
+            &mut event,
+            1,
             pg_sys::PG_WAIT_EXTENSION,
         );
         pg_sys::ResetLatch(pg_sys::MyLatch);

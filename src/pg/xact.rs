@@ -134,3 +134,16 @@ pub fn set_for_level(name: &std::ffi::CStr, value: &std::ffi::CStr) -> Result<()
     }
     Ok(())
 }
+
+/// Raises what every SQL command that writes raises on a standby and in a read-only transaction;
+/// `command` as it is named then.
+pub fn prevent_if_read_only(command: &std::ffi::CStr) {
+    // SAFETY: inside a transaction; raises an ERROR or does nothing.
+    unsafe { pg_sys::PreventCommandIfReadOnly(command.as_ptr()) };
+}
+
+/// Whether this server only follows another.
+pub fn is_standby() -> bool {
+    // SAFETY: a read of shared memory.
+    unsafe { pg_sys::RecoveryInProgress() }
+}

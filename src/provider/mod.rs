@@ -17,6 +17,7 @@ mod conformance;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
 use crate::domain::failure::Failure;
 use crate::domain::meeting::{Meeting, Wish};
@@ -62,6 +63,19 @@ pub struct Known {
     pub may_exist_since: Option<DateTime<Utc>>,
     /// How long a list of meetings may lag behind at most before its silence counts as proof.
     pub settle: Duration,
+    /// A person says that the meeting exists: it is looked for by time and title too, and no other
+    /// is made.
+    pub adopt: bool,
+}
+
+impl Known {
+    /// What is left of the settling time; `None` when it is over, or nothing is in doubt.
+    pub fn unsettled(&self, now: DateTime<Utc>) -> Option<Duration> {
+        let elapsed = (now - self.may_exist_since?).to_std().unwrap_or_default();
+        self.settle
+            .checked_sub(elapsed)
+            .filter(|left| !left.is_zero())
+    }
 }
 
 /// What happened to a flow since its last step.
@@ -84,6 +98,8 @@ pub enum Step {
     Pause(Duration),
     /// The meeting exists.
     Done(Meeting),
+    /// No meeting of the session exists any more.
+    Removed,
     /// The attempt is over.
     Failed(Failure),
 }
@@ -112,6 +128,10 @@ pub trait Provider: Sync {
 
     /// Makes sure that the session's meeting exists: finds it or makes it.
     fn ensure(&self, to: &Endpoints, token: Secret, wish: Wish, known: Known) -> Box<dyn Flow>;
+
+    /// Makes sure that no meeting of the session is left. `known` says which one there was, or
+    /// since when there may be one that was not seen.
+    fn remove(&self, to: &Endpoints, token: Secret, session: Uuid, known: Known) -> Box<dyn Flow>;
 }
 
 /// Every provider there is.

@@ -37,6 +37,25 @@ pub struct Session {
     pub wants: bool,
     /// Whether link or external id is missing.
     pub lacks_link: bool,
+    /// Whether its status is one in which it may want a link.
+    pub is_open: bool,
+    /// Its link.
+    pub join_url: Option<String>,
+    /// Its meeting's id at the provider.
+    pub external_id: Option<String>,
+}
+
+impl Session {
+    /// Whether the session's link leads to this meeting. People write the same one in several ways.
+    pub fn has(&self, external_id: &str, join_url: &str) -> bool {
+        let plain = |text: &str| -> String {
+            let kept = text.chars().filter(char::is_ascii_alphanumeric);
+            kept.collect::<String>().to_ascii_lowercase()
+        };
+        let url = self.join_url.as_deref().unwrap_or("");
+        let id = self.external_id.as_deref().unwrap_or("");
+        url == join_url || url.contains(external_id) || plain(id) == plain(external_id)
+    }
 }
 
 /// A tutor's connection.
@@ -82,6 +101,9 @@ pub fn sessions(mapped: &Mapped, ids: &[Uuid]) -> Result<Vec<Session>, PgError> 
                 ends_at: maybe::<i64>(row, 6)?.and_then(sql::to_time),
                 wants: get(row, 7)?,
                 lacks_link: get(row, 8)?,
+                is_open: get(row, 9)?,
+                join_url: maybe(row, 10)?,
+                external_id: maybe(row, 11)?,
             })
         })
     })
@@ -126,15 +148,15 @@ pub fn connections(mapped: &Mapped, tutors: &[Uuid]) -> Result<Vec<Connection>, 
     })
 }
 
-/// Writes a link into its session, unless somebody else has.
+/// Writes a link into its session, unless somebody else has; gives whether it did.
 pub fn write_link(
     mapped: &Mapped,
     session: Uuid,
     provider: &str,
     meeting: &Meeting,
-) -> Result<(), PgError> {
+) -> Result<bool, PgError> {
     write_as_owner(&mapped.config().sessions, || {
-        sql::execute(
+        let written = sql::execute(
             mapped.write_link(),
             &[
                 from_uuid(session).into(),
@@ -143,7 +165,7 @@ pub fn write_link(
                 provider.into(),
             ],
         )?;
-        Ok(())
+        Ok(written > 0)
     })
 }
 

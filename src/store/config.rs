@@ -3,10 +3,10 @@
 use crate::pg::Oid;
 use pgrx::JsonB;
 
+use super::home;
 use super::sql::{self, get, maybe};
 use crate::domain::mapping::Mapping;
 use crate::pg::error::PgError;
-use crate::pg::process;
 
 /// The row of `meetlink.config`, with the names that its tables have now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,27 +23,33 @@ pub struct Config {
     pub profiles: Option<(Oid, String)>,
     /// Whether this is the database where meetlink was attached, and not a copy of it.
     pub at_home: bool,
+    /// Whether the server was put back to an earlier time and nobody has said yet that meetings may
+    /// be made.
+    pub went_back: bool,
 }
 
-/// Where a configuration is at home.
-pub fn home() -> (String, Oid) {
-    (
-        process::system_identifier().to_string(),
-        process::my_database(),
+/// Version of the SQL objects.
+pub fn extension_version() -> Result<Option<String>, PgError> {
+    sql::read_one(
+        "SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'meetlink'",
+        &[],
+        |row| get(row, 1),
     )
 }
 
 /// Reads the configuration; `None` when meetlink is not attached.
 pub fn read() -> Result<Option<Config>, PgError> {
-    let (system, database) = home();
+    let (system, database) = home::here();
     sql::read_one(
         "SELECT c.columns, c.options, \
-                c.home_system = $1 AND c.home_database = $2, \
+                COALESCE(h.system = $1 AND h.database = $2 AND NOT h.went_back, false), \
                 c.sessions::oid, CASE WHEN st.relkind IN ('r', 'p') THEN pg_catalog.format('%I.%I', sn.nspname, st.relname) END, \
                 c.connections::oid, CASE WHEN ct.relkind IN ('r', 'p') THEN pg_catalog.format('%I.%I', cn.nspname, ct.relname) END, \
                 c.profiles::oid, CASE WHEN pt.relkind IN ('r', 'p') THEN pg_catalog.format('%I.%I', pn.nspname, pt.relname) END, \
-                st.relkind IN ('r', 'p'), ct.relkind IN ('r', 'p'), pt.relkind IN ('r', 'p') \
+                st.relkind IN ('r', 'p'), ct.relkind IN ('r', 'p'), pt.relkind IN ('r', 'p'), \
+                COALESCE(h.went_back, false) \
            FROM meetlink.config c \
+           LEFT JOIN meetlink.home h ON h.singleton \
            LEFT JOIN (pg_catalog.pg_class st JOIN pg_catalog.pg_namespace sn \
                       ON sn.oid = st.relnamespace) ON st.oid = c.sessions \
            LEFT JOIN (pg_catalog.pg_class ct JOIN pg_catalog.pg_namespace cn \
@@ -63,6 +69,7 @@ pub fn read() -> Result<Option<Config>, PgError> {
                 mapping: Mapping::from_json(&get::<JsonB>(row, 1)?.0),
                 options: get::<JsonB>(row, 2)?.0,
                 at_home: get(row, 3)?,
+                went_back: get(row, 13)?,
                 sessions: table(4, 5, 10)?,
                 connections: table(6, 7, 11)?,
                 profiles: table(8, 9, 12)?,
@@ -87,29 +94,16 @@ pub fn set_paused(paused: bool) -> Result<bool, PgError> {
     Ok(sql::execute(text, &[])? > 0)
 }
 
-/// Makes this database the configuration's home. Returns whether it was another.
-pub fn come_home() -> Result<bool, PgError> {
-    let (system, database) = home();
-    let moved = sql::execute(
-        "UPDATE meetlink.config SET home_system = $1, home_database = $2 \
-          WHERE home_system <> $1 OR home_database <> $2",
-        &[system.as_str().into(), database.into()],
-    )?;
-    Ok(moved > 0)
-}
-
-/// Stores the mapping.
+/// Stores the mapping; where there never was one, this is its home.
 pub fn write(
     tables: [Oid; 3],
     mapping: &Mapping,
     options: serde_json::Value,
 ) -> Result<(), PgError> {
-    let (system, database) = home();
     let [sessions, connections, profiles] = tables;
     sql::execute(
-        "INSERT INTO meetlink.config AS c (sessions, connections, profiles, columns, options, \
-                                           home_system, home_database) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7) \
+        "INSERT INTO meetlink.config AS c (sessions, connections, profiles, columns, options) \
+         VALUES ($1, $2, $3, $4, $5) \
          ON CONFLICT (singleton) DO UPDATE \
             SET sessions = EXCLUDED.sessions, connections = EXCLUDED.connections, \
                 profiles = EXCLUDED.profiles, columns = EXCLUDED.columns, \
@@ -120,11 +114,9 @@ pub fn write(
             profiles.into(),
             JsonB(mapping.to_json()).into(),
             JsonB(options).into(),
-            system.as_str().into(),
-            database.into(),
         ],
     )?;
-    Ok(())
+    home::settle()
 }
 
 /// Forgets the mapping.
@@ -162,88 +154,6 @@ pub fn set_oauth_client(
             sealed_secret.into(),
             JsonB(options).into(),
         ],
-    )?;
-    Ok(())
-}
-
-/// A provider, or a tutor at one, that must not be called for a while.
-pub struct Held {
-    /// Provider.
-    pub provider: String,
-    /// Tutor, or all of them.
-    pub tutor: Option<uuid::Uuid>,
-    /// Milliseconds still to wait.
-    pub wait_ms: i64,
-    /// The cause, as stored with jobs.
-    pub reason: String,
-}
-
-/// The holds in force.
-pub fn holds() -> Result<Vec<Held>, PgError> {
-    sql::query(
-        "SELECT provider, tutor_id, \
-                pg_catalog.ceil(1000 * extract(epoch FROM until - pg_catalog.now()))::bigint, \
-                reason \
-           FROM meetlink.holds WHERE until > pg_catalog.now()",
-        &[],
-        |row| {
-            Ok(Held {
-                provider: get(row, 1)?,
-                tutor: sql::maybe_uuid(row, 2)?,
-                wait_ms: get(row, 3)?,
-                reason: get(row, 4)?,
-            })
-        },
-    )
-}
-
-/// Holds a provider, or a tutor at one; a longer hold stays.
-pub fn hold(
-    provider: &str,
-    tutor: Option<uuid::Uuid>,
-    wait_ms: i64,
-    reason: &str,
-) -> Result<(), PgError> {
-    sql::execute(
-        "INSERT INTO meetlink.holds AS h (provider, tutor_id, until, reason) \
-         VALUES ($1, $2, pg_catalog.now() + $3 * interval '1 ms', $4) \
-         ON CONFLICT (provider, tutor_id) DO UPDATE \
-            SET until = greatest(h.until, EXCLUDED.until), reason = EXCLUDED.reason",
-        &[
-            provider.into(),
-            tutor.map(sql::from_uuid).into(),
-            wait_ms.into(),
-            reason.into(),
-        ],
-    )?;
-    Ok(())
-}
-
-/// Lets go of the holds that the operator's action may have made needless, or that are over, and
-/// makes the jobs that waited for them due.
-pub fn release_operator_holds() -> Result<(), PgError> {
-    let reasons = "('oauth_client', 'key_missing', 'misconfigured')";
-    sql::execute(
-        &format!(
-            "DELETE FROM meetlink.holds WHERE until < pg_catalog.now() OR reason IN {reasons}"
-        ),
-        &[],
-    )?;
-    sql::execute(
-        &format!(
-            "UPDATE meetlink.jobs SET due_at = pg_catalog.now() \
-              WHERE state = 'retrying' AND reason IN {reasons}"
-        ),
-        &[],
-    )?;
-    Ok(())
-}
-
-/// Lets go of tutors' holds: a new connection has limits of its own.
-pub fn release_tutor_holds(tutors: Vec<pgrx::Uuid>) -> Result<(), PgError> {
-    sql::execute(
-        "DELETE FROM meetlink.holds WHERE tutor_id = ANY ($1)",
-        &[tutors.into()],
     )?;
     Ok(())
 }

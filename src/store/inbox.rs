@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 use super::app::{self, Session};
-use super::config;
+use super::holds;
 use super::mapped::Mapped;
 use super::sql::{self, from_uuid, from_uuids, get, maybe, uuid_at};
 use crate::domain::state::State;
@@ -22,6 +22,14 @@ pub enum Wish {
     /// The operator changed something that jobs wait for.
     Operator = 4,
 }
+
+// 3 stands for a tutor who connected, 5 for whatever was queued in a database that was restored.
+
+/// Whether something was made, or may have been, of which a session that needs no link any more
+/// knows nothing: the worker has to see to it. Over a job `j` and a row that is to be put there.
+const LEFT_OVER: &str = "(j.wish <> 'exists' OR EXCLUDED.state = 'not_needed' \
+     AND (j.may_exist_since IS NOT NULL \
+          OR (j.join_url IS NOT NULL AND j.state NOT IN ('ready', 'not_needed'))))";
 
 /// Rows taken at once: bounds the length of a transaction.
 pub const BATCH: i64 = 10_000;
@@ -44,26 +52,51 @@ pub struct Named {
 }
 
 /// Turns inbox rows into jobs, `rows` of them at most.
-pub fn drain(mapped: &Mapped, rows: i64) -> Result<Drained, PgError> {
+pub fn drain(mapped: &Mapped, rows: i64, lanes: &[&str]) -> Result<Drained, PgError> {
     let (taken, named) = take(rows)?;
     Ok(Drained {
         taken,
-        jobs: place(mapped, named)?,
+        jobs: place(mapped, named, lanes)?,
     })
 }
 
-/// Looks at named sessions and makes jobs of them.
-pub fn place(mapped: &Mapped, named: Vec<Named>) -> Result<Vec<(Uuid, State)>, PgError> {
+/// Looks at named sessions and makes jobs of them. `lanes`: the providers that have one.
+pub fn place(
+    mapped: &Mapped,
+    named: Vec<Named>,
+    lanes: &[&str],
+) -> Result<Vec<(Uuid, State)>, PgError> {
     if named.is_empty() {
         return Ok(Vec::new());
     }
     let ids: Vec<Uuid> = named.iter().map(|one| one.session).collect();
     let sessions = app::sessions(mapped, &ids)?.into_iter();
     let mut sessions: HashMap<Uuid, Session> = sessions.map(|s| (s.id, s)).collect();
+    let gone: Vec<Uuid> = ids
+        .into_iter()
+        .filter(|id| !sessions.contains_key(id))
+        .collect();
     let known = named
         .into_iter()
         .filter_map(|one| Some((sessions.remove(&one.session)?, one)));
-    put(&known.collect::<Vec<_>>())
+    let mut jobs = put(&known.collect::<Vec<_>>(), lanes)?;
+    if !gone.is_empty() {
+        jobs.extend(revisit(&gone)?);
+    }
+    Ok(jobs)
+}
+
+/// Sets parked jobs of sessions that are no longer there going: what was made for them is removed.
+fn revisit(sessions: &[Uuid]) -> Result<Vec<(Uuid, State)>, PgError> {
+    sql::query(
+        "UPDATE meetlink.jobs \
+            SET state = 'pending', due_at = pg_catalog.clock_timestamp(), attempts = 0, \
+                setbacks = 0, changed_at = pg_catalog.now() \
+          WHERE session_id = ANY ($1) AND state IN ('needs_action', 'failed') \
+         RETURNING session_id",
+        &[from_uuids(sessions.iter().copied()).into()],
+        |row| Ok((uuid_at(row, 1)?, State::Pending)),
+    )
 }
 
 /// Takes rows out; a tutor's row stands for the tutor's parked sessions.
@@ -84,7 +117,7 @@ pub fn take(rows: i64) -> Result<(i64, Vec<Named>), PgError> {
                 (extract(epoch FROM pg_catalog.min(queued_at)) * 1000000)::bigint, NULL \
            FROM named GROUP BY session_id \
          UNION ALL \
-         SELECT pg_catalog.count(*), NULL, pg_catalog.max(wish), NULL, \
+         SELECT pg_catalog.count(*), NULL, pg_catalog.max(wish) FILTER (WHERE wish = 4), NULL, \
                 pg_catalog.array_agg(DISTINCT tutor_id) FILTER (WHERE tutor_id IS NOT NULL) \
            FROM taken",
         &[rows.into()],
@@ -103,16 +136,16 @@ pub fn take(rows: i64) -> Result<(i64, Vec<Named>), PgError> {
         },
     )?;
     if operator {
-        config::release_operator_holds()?;
+        holds::release_operator_holds()?;
     }
     if !tutors.is_empty() {
-        config::release_tutor_holds(tutors)?;
+        holds::release_tutor_holds(tutors)?;
     }
     Ok((taken, named.into_iter().flatten().collect()))
 }
 
 /// Makes jobs of sessions that want a link, and brings those up to date that have one.
-fn put(known: &[(Session, Named)]) -> Result<Vec<(Uuid, State)>, PgError> {
+fn put(known: &[(Session, Named)], lanes: &[&str]) -> Result<Vec<(Uuid, State)>, PgError> {
     let ids = from_uuids(known.iter().map(|(session, _)| session.id));
     let wants: Vec<bool> = known.iter().map(|(session, _)| session.wants).collect();
     let lacks: Vec<bool> = known
@@ -127,29 +160,44 @@ fn put(known: &[(Session, Named)]) -> Result<Vec<(Uuid, State)>, PgError> {
         .iter()
         .map(|(s, _)| s.starts_at.map(|time| time.timestamp_micros()))
         .collect();
+    let own = |session: &Session| {
+        let provider = session.provider.as_deref();
+        lanes.iter().find(|lane| Some(**lane) == provider).copied()
+    };
+    let own_lanes: Vec<&str> = known
+        .iter()
+        .map(|(session, _)| own(session).unwrap_or(""))
+        .collect();
     let wishes: Vec<i16> = known.iter().map(|(_, one)| one.wish).collect();
     let queued: Vec<i64> = known.iter().map(|(_, one)| one.queued_at).collect();
     sql::query(
-        "INSERT INTO meetlink.jobs AS j \
-                (session_id, state, tutor_id, starts_at, queued_at, due_at, hurried) \
+        &format!(
+            "INSERT INTO meetlink.jobs AS j \
+                (session_id, state, tutor_id, starts_at, queued_at, due_at, hurried, lane, \
+                 may_exist_since) \
          SELECT x.id, \
                 CASE WHEN x.wants THEN 'pending' WHEN x.lacks THEN 'not_needed' ELSE 'ready' END, \
                 x.tutor, pg_catalog.to_timestamp(x.start / 1000000.0), \
                 pg_catalog.to_timestamp(x.queued / 1000000.0), \
-                CASE WHEN x.wants THEN pg_catalog.now() END, x.wish = 2 \
+                CASE WHEN x.wants THEN pg_catalog.now() END, x.wish = 2, \
+                CASE WHEN x.wish = 2 THEN '' ELSE x.lane END, \
+                CASE WHEN x.wish = 5 THEN pg_catalog.now() END \
            FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), \
                            pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6), \
-                           pg_catalog.unnest($7)) \
-                  AS x(id, wants, lacks, tutor, start, wish, queued) \
+                           pg_catalog.unnest($7), pg_catalog.unnest($8)) \
+                  AS x(id, wants, lacks, tutor, start, wish, queued, lane) \
            LEFT JOIN meetlink.jobs o ON o.session_id = x.id \
           WHERE x.wants OR o.session_id IS NOT NULL \
          ON CONFLICT (session_id) DO UPDATE SET \
            state = CASE WHEN j.state = 'creating' THEN j.state \
-                        WHEN EXCLUDED.state <> 'pending' THEN EXCLUDED.state \
+                        WHEN EXCLUDED.state <> 'pending' AND NOT {LEFT_OVER} THEN EXCLUDED.state \
                         WHEN j.state = 'in_doubt' THEN j.state \
                         ELSE 'pending' END, \
-           due_at = CASE WHEN j.state = 'creating' OR EXCLUDED.state <> 'pending' THEN NULL \
-                         ELSE EXCLUDED.due_at END, \
+           due_at = CASE WHEN j.state = 'creating' THEN NULL \
+                         WHEN EXCLUDED.state <> 'pending' AND NOT {LEFT_OVER} THEN NULL \
+                         ELSE pg_catalog.now() END, \
+           lane = EXCLUDED.lane, \
+           may_exist_since = COALESCE(j.may_exist_since, EXCLUDED.may_exist_since), \
            attempts = CASE WHEN j.state = 'creating' THEN j.attempts ELSE 0 END, \
            setbacks = CASE WHEN j.state = 'creating' THEN j.setbacks ELSE 0 END, \
            reason = CASE WHEN j.state IN ('creating', 'in_doubt') THEN j.reason END, \
@@ -159,7 +207,8 @@ fn put(known: &[(Session, Named)]) -> Result<Vec<(Uuid, State)>, PgError> {
            queued_at = CASE WHEN j.state IN ('ready', 'not_needed') THEN EXCLUDED.queued_at \
                             ELSE j.queued_at END, \
            changed_at = pg_catalog.now() \
-         RETURNING session_id, state",
+         RETURNING session_id, state"
+        ),
         &[
             ids.into(),
             wants.into(),
@@ -168,6 +217,7 @@ fn put(known: &[(Session, Named)]) -> Result<Vec<(Uuid, State)>, PgError> {
             starts.into(),
             wishes.into(),
             queued.into(),
+            own_lanes.into(),
         ],
         |row| {
             let state = State::parse(&get::<String>(row, 2)?);

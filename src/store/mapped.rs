@@ -139,7 +139,7 @@ impl Mapped {
     fn load_sessions_text(&self) -> String {
         format!(
             "SELECT {id}::uuid, {tutor}::uuid, {student}::uuid, {provider}::text, {micros_start}, \
-                    {micros_end}, {wants}, {lacks} \
+                    {micros_end}, {wants}, {lacks}, {open}, {link}::text, {external}::text \
                FROM {sessions} s WHERE {id} = ANY ($1)",
             id = self.s("id"),
             tutor = self.s("tutor_id"),
@@ -149,6 +149,9 @@ impl Mapped {
             micros_end = micros(&self.end()),
             wants = self.wants(),
             lacks = self.lacks_link(),
+            open = self.is_open(),
+            link = self.s("join_url"),
+            external = self.s("meeting_external_id"),
             sessions = self.sessions,
         )
     }
@@ -188,7 +191,8 @@ impl Mapped {
 
     /// Writes a link. `$1` session, `$2` link, `$3` external id, `$4` provider.
     ///
-    /// A link that somebody else wrote meanwhile is left alone.
+    /// A link that somebody else wrote meanwhile is left alone, and a session that was cancelled
+    /// gets none.
     pub fn write_link(&self) -> &str {
         self.texts.write_link.get_or_init(|| self.write_link_text())
     }
@@ -208,11 +212,12 @@ impl Mapped {
             set.push(self.assign("meeting_created_at", "pg_catalog.now()"));
         }
         format!(
-            "UPDATE {} s SET {} WHERE {} = $1 AND {}",
+            "UPDATE {} s SET {} WHERE {} = $1 AND {} AND {}",
             self.sessions,
             set.join(", "),
             self.s("id"),
-            self.lacks_link()
+            self.lacks_link(),
+            self.is_open()
         )
     }
 

@@ -56,15 +56,21 @@ pub struct JobSeen {
     pub in_inbox: bool,
 }
 
-/// Reads the job of a session.
+/// Reads the job of a session. One that was not tried yet because its provider must not be called
+/// just now waits for that.
 pub fn job(session: Uuid) -> Result<JobSeen, PgError> {
     let seen = sql::read_one(
-        "SELECT j.state, j.provider, j.attempts, \
-                pg_catalog.to_json(CASE WHEN j.state IN ('retrying', 'in_doubt') \
+        "SELECT CASE WHEN h.until IS NOT NULL THEN 'retrying' ELSE j.state END, \
+                COALESCE(j.provider, h.provider), j.attempts, \
+                pg_catalog.to_json(CASE WHEN h.until IS NOT NULL THEN h.until \
+                                        WHEN j.state IN ('retrying', 'in_doubt') \
                                         THEN j.due_at END) #>> '{}', \
-                j.reason, \
+                COALESCE(h.reason, j.reason), \
                 EXISTS (SELECT FROM meetlink.inbox i WHERE i.session_id = $1) \
-           FROM (SELECT 1) one LEFT JOIN meetlink.jobs j ON j.session_id = $1",
+           FROM (SELECT 1) one LEFT JOIN meetlink.jobs j ON j.session_id = $1 \
+           LEFT JOIN meetlink.holds h \
+                  ON j.state = 'pending' AND h.provider = j.lane AND h.side = 'meetings' \
+                 AND h.tutor_id IS NULL AND h.until > pg_catalog.now()",
         &[from_uuid(session).into()],
         |row| {
             Ok(JobSeen {

@@ -9,8 +9,9 @@ use crate::store::inbox::{self, Drained};
 use crate::store::jobs::Claimed;
 use crate::store::mapped::Mapped;
 
+use super::depart::{Loaded, load};
 use super::outcome::Office;
-use super::step::{Loaded, load};
+use super::rooms;
 
 /// Inbox rows looked at in one step.
 const ROWS: i64 = 100;
@@ -24,9 +25,10 @@ fn text(error: &PgError) -> String {
 pub fn drain(mapped: &Mapped) -> Result<Drained, PgError> {
     let (taken, named) = inbox::take(ROWS)?;
     let mut jobs = Vec::new();
+    let lanes = rooms::lanes();
     for one in named {
         let session = one.session;
-        match xact::subtransaction(|| inbox::place(mapped, vec![one])) {
+        match xact::subtransaction(|| inbox::place(mapped, vec![one], &lanes)) {
             Ok(placed) => jobs.extend(placed),
             Err(error) if error.is_about_data() => {
                 inbox::set_aside(session, Reason::SessionUnfit.as_str(), &text(&error))?;
@@ -48,11 +50,8 @@ pub fn load_each(
 ) -> Result<Loaded, PgError> {
     let mut all = Loaded::default();
     for job in claimed {
-        match xact::subtransaction(|| load(mapped, &[job.session])) {
+        match xact::subtransaction(|| load(mapped, std::slice::from_ref(job))) {
             Ok(one) => {
-                if one.sessions.is_empty() {
-                    crate::store::jobs::finish(job.session, State::NotNeeded, false)?;
-                }
                 all.sessions.extend(one.sessions);
                 all.names.extend(one.names);
                 all.connections.extend(one.connections);
@@ -60,7 +59,8 @@ pub fn load_each(
             Err(error) if error.is_about_data() => {
                 let failure = Failure::new(Class::Permanent, Reason::SessionUnfit, text(&error));
                 let failure = failure.may_exist(job.may_exist_since.is_some());
-                office.failed(job, None, None, &failure)?;
+                office.failed(job, None, None, &failure, None)?;
+                all.failed.insert(job.session);
             }
             Err(error) => return Err(error),
         }

@@ -7,30 +7,38 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+use super::access::{Token, tokens};
 use super::choose::{Choice, choose};
+use super::rooms::Tried;
 use crate::config::Settings;
-use crate::domain::envelope::{self, OPERATOR, OpenError, Slot, binding};
+use crate::domain::breaker::Side;
 use crate::domain::failure::{Class, Failure, Reason};
 use crate::domain::keyring::KeyRing;
 use crate::domain::meeting::{self, Wish};
 use crate::domain::secret::Secret;
 use crate::domain::state::State;
 use crate::provider::http::Request;
-use crate::provider::{Endpoints, Flow, Known, OAuthClient, Provider};
+use crate::provider::{self, Endpoints, Flow, Known, Provider};
 use crate::store::app::{Connection, Session};
-use crate::store::config::Held;
+use crate::store::holds::Held;
 use crate::store::jobs::Claimed;
 
-/// An access token is renewed when it has less than this left: it must outlive the attempt.
-const FRESH_FOR: chrono::Duration = chrono::Duration::seconds(60);
+/// What an attempt is to do.
+#[derive(Clone)]
+pub enum Task {
+    /// See to it that the session's meeting exists.
+    Ensure(Wish),
+    /// See to it that none is left.
+    Remove,
+}
 
 /// An attempt under way.
 #[derive(Clone)]
 pub struct Flight {
     /// The job as it was claimed.
     pub claimed: Claimed,
-    /// What is wished for.
-    pub wish: Wish,
+    /// What it is to do.
+    pub task: Task,
     /// Where.
     pub provider: &'static dyn Provider,
     /// Whose account.
@@ -44,28 +52,73 @@ pub struct Flight {
 }
 
 impl Flight {
+    /// An attempt that has not begun.
+    fn new(
+        claimed: &Claimed,
+        task: Task,
+        tutor: Uuid,
+        provider: &'static dyn Provider,
+        connection: &Connection,
+    ) -> Self {
+        Self {
+            claimed: claimed.clone(),
+            task,
+            provider,
+            tutor,
+            refresh: connection.refresh.clone(),
+            access: connection.access.clone(),
+            refreshed: false,
+        }
+    }
+
     /// The account it uses.
     pub fn account(&self) -> super::pool::Account {
         (self.tutor, self.provider.name())
     }
 
+    /// Whether the session is at another time than the attempt was begun with.
+    pub fn is_elsewhen(&self, session: &Session) -> bool {
+        match &self.task {
+            Task::Ensure(wish) => {
+                session
+                    .starts_at
+                    .zip(session.ends_at)
+                    .is_some_and(|(start, end)| {
+                        end > start && (start, end) != (wish.starts_at, wish.ends_at)
+                    })
+            }
+            Task::Remove => false,
+        }
+    }
+
+    /// Whether it creates something if nothing is there.
+    pub fn creates(&self) -> bool {
+        matches!(self.task, Task::Ensure(_))
+    }
+
     /// The attempt itself, with a usable token.
     pub fn flow(&self, settings: &Settings, token: Secret) -> Option<Box<dyn Flow>> {
         let to: &Endpoints = settings.endpoints(self.provider.name())?;
-        // What was made for another tutor or provider is no help here.
-        let same = self.claimed.provider.as_deref() == Some(self.provider.name())
-            && self.claimed.account == Some(self.tutor);
+        // What was made for another tutor or provider is no help here. A doubt that names none
+        // (after a restore) may be about any.
+        let claimed = &self.claimed;
+        let name = claimed.provider.as_deref();
+        let same = name.is_none_or(|name| name == self.provider.name())
+            && claimed.account.is_none_or(|tutor| tutor == self.tutor);
         let known = Known {
-            external_id: self
-                .claimed
+            external_id: claimed
                 .made
                 .as_ref()
                 .filter(|_| same)
                 .map(|(id, _)| id.clone()),
-            may_exist_since: self.claimed.may_exist_since.filter(|_| same),
+            may_exist_since: claimed.may_exist_since.filter(|_| same),
             settle: settings.settle,
+            adopt: claimed.adopt && same,
         };
-        Some(self.provider.ensure(to, token, self.wish.clone(), known))
+        Some(match &self.task {
+            Task::Ensure(wish) => self.provider.ensure(to, token, wish.clone(), known),
+            Task::Remove => self.provider.remove(to, token, claimed.session, known),
+        })
     }
 }
 
@@ -88,6 +141,8 @@ pub struct Desk<'a> {
     pub clients: &'a Clients,
     /// Holds in force.
     pub holds: &'a [Held],
+    /// Providers at which one request is trying whether that side is back.
+    pub tried: &'a Tried,
     /// Now.
     pub now: DateTime<Utc>,
 }
@@ -97,9 +152,11 @@ pub enum Ready {
     /// Nothing: it ends in this state.
     Over(State),
     /// Not now: something else has to happen first.
-    Later(&'static dyn Provider, Duration, String, &'static str),
+    Later(&'static dyn Provider, Duration, String, String),
     /// Its link only has to be written.
     Write(Flight),
+    /// Its session is gone, and what was made for it has to go too.
+    Orphan,
     /// Off it goes, with this access token.
     Go(Flight, Secret),
     /// First a new access token.
@@ -110,13 +167,21 @@ pub enum Ready {
 
 /// Makes a claimed job ready.
 pub fn prepare(claimed: &Claimed, desk: &Desk<'_>) -> Ready {
-    let Some(session) = desk.sessions.get(&claimed.session) else {
-        return Ready::Over(State::NotNeeded);
+    let session = desk.sessions.get(&claimed.session);
+    if claimed.gone && !session.is_some_and(|session| session.wants) {
+        return prepare_removal(claimed, session, desk);
+    }
+    let Some(session) = session else {
+        return let_go(claimed);
     };
     if !session.lacks_link {
-        return Ready::Over(State::Ready);
-    }
-    if !session.wants {
+        let follows = claimed.moved && claimed.made.is_some();
+        if !(follows && session.is_open) {
+            return Ready::Over(State::Ready);
+        }
+    } else if !session.is_open {
+        return let_go(claimed);
+    } else if !session.wants {
         return Ready::Over(State::NotNeeded);
     }
     let Some(tutor) = session.tutor else {
@@ -138,46 +203,113 @@ pub fn prepare(claimed: &Claimed, desk: &Desk<'_>) -> Ready {
     });
     let (connection, provider) = match choose(session.provider.as_deref(), bound, connections) {
         Choice::Use(connection, provider) => (connection, provider),
-        Choice::Renew(provider) => {
-            let text = "The tutor's connection has ended and must be renewed.";
-            let failure = Failure::new(Class::TutorMustAct, Reason::ConsentRevoked, text);
-            return Ready::Fail(Some(provider), None, failure);
-        }
-        Choice::None => {
-            let text = "The tutor is connected to no provider.";
-            let failure = Failure::new(Class::TutorMustAct, Reason::NotConnected, text);
-            return Ready::Fail(None, None, failure);
-        }
+        Choice::Renew(provider) => return disconnected(Some(provider), true),
+        Choice::None => return disconnected(None, false),
     };
-    let flight = Flight {
-        claimed: claimed.clone(),
-        wish,
-        provider,
-        tutor,
-        refresh: connection.refresh.clone(),
-        access: connection.access.clone(),
-        refreshed: false,
-    };
+    let flight = Flight::new(claimed, Task::Ensure(wish), tutor, provider, connection);
     let same =
         claimed.provider.as_deref() == Some(provider.name()) && claimed.account == Some(tutor);
     if claimed.reason == Some(Reason::WriteBack) && claimed.made.is_some() && same {
         return Ready::Write(flight);
     }
-    let held = desk.holds.iter().find(|held| {
-        !claimed.hurried
-            && held.provider == provider.name()
-            && held.tutor.is_none_or(|held| held == tutor)
-    });
-    if let Some(held) = held {
-        let wait = Duration::from_millis(u64::try_from(held.wait_ms).unwrap_or(0).max(50));
-        let text = "The provider, or this tutor's account there, must not be called just now.";
-        return Ready::Later(provider, wait, held.reason.clone(), text);
+    take_off(flight, connection, desk)
+}
+
+/// The session needs no meeting any more, and knows of none.
+fn let_go(claimed: &Claimed) -> Ready {
+    let traced = claimed.provider.is_some() && claimed.account.is_some();
+    if traced && (claimed.made.is_some() || claimed.may_exist_since.is_some()) {
+        Ready::Orphan
+    } else {
+        Ready::Over(State::NotNeeded)
+    }
+}
+
+/// Makes the removal of a meeting ready that its session no longer needs.
+fn prepare_removal(claimed: &Claimed, session: Option<&Session>, desk: &Desk<'_>) -> Ready {
+    if let (Some(session), Some((id, url))) = (session, &claimed.made)
+        && !session.lacks_link
+        && session.has(id, url)
+    {
+        return Ready::Over(State::Ready);
+    }
+    let provider = claimed.provider.as_deref().and_then(provider::by_name);
+    let (Some(provider), Some(tutor)) = (provider, claimed.account) else {
+        return Ready::Over(State::NotNeeded);
+    };
+    let none = Vec::new();
+    let mut connections = desk.connections.get(&tutor).unwrap_or(&none).iter();
+    let theirs = connections.find(|connection| connection.provider == provider.name());
+    match theirs.filter(|connection| connection.is_usable()) {
+        None => disconnected(Some(provider), theirs.is_some()),
+        Some(connection) => {
+            let flight = Flight::new(claimed, Task::Remove, tutor, provider, connection);
+            take_off(flight, connection, desk)
+        }
+    }
+}
+
+fn disconnected(provider: Option<&'static dyn Provider>, ended: bool) -> Ready {
+    let (reason, text) = if ended {
+        (
+            Reason::ConsentRevoked,
+            "The tutor's connection has ended and must be renewed.",
+        )
+    } else {
+        (
+            Reason::NotConnected,
+            "The tutor is connected to no provider.",
+        )
+    };
+    Ready::Fail(
+        provider,
+        None,
+        Failure::new(Class::TutorMustAct, reason, text),
+    )
+}
+
+/// Off with it, unless somebody has to be waited for.
+fn take_off(flight: Flight, connection: &Connection, desk: &Desk<'_>) -> Ready {
+    if let Some(later) = held(&flight, Side::Meetings, desk) {
+        return later;
     }
     match tokens(&flight, connection, desk) {
         Ok(Token::Fresh(token)) => Ready::Go(flight, token),
-        Ok(Token::Renew(request)) => Ready::Renew(flight, request),
-        Err(failure) => Ready::Fail(Some(provider), Some(Box::new(flight)), failure),
+        Ok(Token::Renew(request)) => match held(&flight, Side::Tokens, desk) {
+            Some(later) => later,
+            None => Ready::Renew(flight, request),
+        },
+        Err(failure) => Ready::Fail(Some(flight.provider), Some(Box::new(flight)), failure),
     }
+}
+
+/// Whether the provider, or this tutor there, must not be called just now.
+fn held(flight: &Flight, side: Side, desk: &Desk<'_>) -> Option<Ready> {
+    /// The one that tries ends within a request's time, and wakes the others' lane.
+    const MEANWHILE: Duration = Duration::from_millis(500);
+    if flight.claimed.hurried {
+        return None;
+    }
+    let name = flight.provider.name();
+    let found = desk.holds.iter().find(|held| {
+        held.side == side
+            && held.provider == name
+            && held.tutor.is_none_or(|held| held == flight.tutor)
+    });
+    let (wait, reason, text) = match found {
+        Some(held) => {
+            let wait = u64::try_from(held.wait_ms).unwrap_or(0).max(50);
+            let wait = Duration::from_millis(wait);
+            (wait, held.reason.clone(), held.error.clone())
+        }
+        None if desk.tried.at(name, side) => {
+            let text = "The provider was down; one request tries whether it is back.";
+            let reason = Reason::ProviderDown.as_str();
+            (MEANWHILE, reason.to_owned(), text.to_owned())
+        }
+        None => return None,
+    };
+    Some(Ready::Later(flight.provider, wait, reason, text))
 }
 
 fn unfit(text: &str) -> Ready {
@@ -201,110 +333,4 @@ fn wish(session: &Session, names: &HashMap<Uuid, String>) -> Result<Wish, &'stat
         starts_at,
         ends_at,
     })
-}
-
-/// How an attempt gets its access token.
-pub enum Token {
-    /// It has one.
-    Fresh(Secret),
-    /// It has to ask for one.
-    Renew(Box<Request>),
-}
-
-/// A fresh access token, or the request that gets one.
-fn tokens(flight: &Flight, connection: &Connection, desk: &Desk<'_>) -> Result<Token, Failure> {
-    let keys = desk.keys.as_ref().map_err(|why| key_failure(why.clone()))?;
-    let owner = flight.tutor.hyphenated().to_string();
-    let name = flight.provider.name();
-    let fresh = connection
-        .expires_at
-        .is_none_or(|end| end - desk.now > FRESH_FOR);
-    if let Some(sealed) = filled(&connection.access).filter(|_| fresh) {
-        match envelope::open(keys, &binding(&owner, name, Slot::Access), sealed) {
-            Ok(token) if !token.is_empty() => return Ok(Token::Fresh(token)),
-            // The refresh token may still do.
-            Ok(_) | Err(OpenError::Foreign | OpenError::Refused) => {}
-            Err(error) => return Err(open_failure(&error)),
-        }
-    }
-    renewal(flight, desk).map(|request| Token::Renew(Box::new(request)))
-}
-
-fn filled(text: &Option<String>) -> Option<&str> {
-    text.as_deref().filter(|text| !text.is_empty())
-}
-
-/// The access token after one was refused: the one that somebody else got meanwhile, or the request
-/// that gets one. The connection is as it stands now.
-pub fn another_token(
-    flight: &mut Flight,
-    connection: &Connection,
-    desk: &Desk<'_>,
-) -> Result<Token, Failure> {
-    let renewed = connection.access != flight.access;
-    flight.access.clone_from(&connection.access);
-    flight.refresh.clone_from(&connection.refresh);
-    if renewed {
-        tokens(flight, connection, desk)
-    } else {
-        renewal(flight, desk).map(|request| Token::Renew(Box::new(request)))
-    }
-}
-
-/// The request that trades the refresh token.
-fn renewal(flight: &Flight, desk: &Desk<'_>) -> Result<Request, Failure> {
-    let keys = desk.keys.as_ref().map_err(|why| key_failure(why.clone()))?;
-    let name = flight.provider.name();
-    let Some(sealed) = filled(&flight.refresh) else {
-        let text = "The access token has ended and there is no refresh token.";
-        return Err(Failure::new(
-            Class::TutorMustAct,
-            Reason::ConsentRevoked,
-            text,
-        ));
-    };
-    let owner = flight.tutor.hyphenated().to_string();
-    let token = envelope::open(keys, &binding(&owner, name, Slot::Refresh), sealed)
-        .map_err(|error| open_failure(&error))?;
-    let Some((id, secret)) = desk.clients.get(name) else {
-        return Err(client_failure(format!(
-            "No OAuth client for {name}; call meetlink_configure_provider('{name}', ...)."
-        )));
-    };
-    let to = binding(OPERATOR, name, Slot::ClientSecret);
-    let secret = envelope::open(keys, &to, secret).map_err(|error| {
-        client_failure(format!(
-            "The OAuth client secret for {name} cannot be decrypted ({error}); call \
-             meetlink_configure_provider again."
-        ))
-    })?;
-    let client = OAuthClient {
-        id: id.clone(),
-        secret,
-    };
-    let Some(endpoints) = desk.settings.endpoints(name) else {
-        return Err(client_failure(format!(
-            "No endpoints are known for {name}."
-        )));
-    };
-    Ok(flight.provider.refresh(endpoints, &client, &token))
-}
-
-fn client_failure(text: String) -> Failure {
-    Failure::new(Class::OperatorMustAct, Reason::OAuthClient, text)
-}
-
-fn key_failure(why: String) -> Failure {
-    Failure::new(Class::OperatorMustAct, Reason::KeyMissing, why)
-}
-
-fn open_failure(error: &OpenError) -> Failure {
-    let text = format!("{error}.");
-    let text = text.replacen("the stored", "The stored", 1);
-    match error {
-        OpenError::UnknownKey(_) => key_failure(text),
-        OpenError::Foreign | OpenError::Refused => {
-            Failure::new(Class::TutorMustAct, Reason::TokenUnreadable, text)
-        }
-    }
 }

@@ -1,11 +1,15 @@
 //! The launcher, and one worker for each database that has the extension.
 
+mod access;
 mod careful;
 mod choose;
+mod depart;
 mod flight;
 mod launcher;
+mod outage;
 mod outcome;
 mod pool;
+mod rooms;
 mod run;
 mod standing;
 mod step;

@@ -1,12 +1,16 @@
 //! What an attempt's end does to the tables. Inside the step's transaction.
 
+use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pgrx::PgSqlErrorCode;
 
 use super::flight::Flight;
 use super::pool::Account;
+use super::rooms::Breakers;
 use crate::config::Settings;
+use crate::domain::breaker::Side;
 use crate::domain::envelope::{self, NONCE_LEN, Slot, binding};
 use crate::domain::failure::{Class, Failure, Reason};
 use crate::domain::keyring::KeyRing;
@@ -16,8 +20,8 @@ use crate::pg::error::PgError;
 use crate::pg::xact;
 use crate::provider::{Grant, Provider};
 use crate::store::app::{self, Tokens};
-use crate::store::config;
-use crate::store::jobs::{self, Attempt, Claimed, Setback};
+use crate::store::holds;
+use crate::store::jobs::{self, Attempt, Claimed, Outcome, Setback};
 use crate::store::mapped::Mapped;
 
 /// Longest time that a write to the application's tables waits for a lock: the worker's main
@@ -32,6 +36,8 @@ pub struct Office<'a> {
     pub mapped: Option<&'a Mapped>,
     /// A source of random numbers.
     pub random: &'a dyn Fn() -> u64,
+    /// What is known of the providers as a whole.
+    pub breakers: &'a RefCell<Breakers>,
 }
 
 impl Office<'_> {
@@ -40,30 +46,24 @@ impl Office<'_> {
         let session = flight.claimed.session;
         let provider = flight.provider.name();
         if new {
-            jobs::record(&attempt(&flight.claimed, Some(provider), None))?;
+            jobs::record(&attempt(&flight.claimed, Some(provider), Outcome::Made))?;
         }
-        let written = xact::subtransaction(|| {
-            let mapped = self.mapped.ok_or_else(|| {
-                PgError::new(
-                    PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
-                    "the application's tables are not as meetlink_attach found them",
-                )
-            })?;
-            xact::set_local(c"lock_timeout", LOCK_TIMEOUT)?;
-            app::write_link(mapped, session, provider, meeting)?;
-            // Read back: row security or a trigger may have dropped the link without a word.
-            match app::sessions(mapped, &[session])?.first() {
-                None => Ok(State::NotNeeded),
-                Some(session) if !session.lacks_link => Ok(State::Ready),
-                Some(_) => Err(PgError::new(
-                    PgSqlErrorCode::ERRCODE_TRIGGERED_ACTION_EXCEPTION,
-                    "the update changed nothing; a trigger on the table may have dropped it",
-                )),
-            }
-        });
+        let written = xact::subtransaction(|| self.write(flight, meeting));
         let state = match written {
-            Ok(state) => {
-                jobs::finish_with(session, state, provider, meeting)?;
+            Ok(Written::There) => {
+                jobs::finish_with(session, State::Ready, provider, meeting)?;
+                State::Ready
+            }
+            Ok(Written::Moved) => {
+                jobs::keep_meeting(session, provider, meeting)?;
+                jobs::follow(session)?;
+                let text = "The session was put to another time while its meeting was made; the meeting follows.";
+                self.go_on(flight, Reason::SessionMoved, text, Duration::ZERO, false)?;
+                State::Ready
+            }
+            Ok(Written::Unneeded(state)) => {
+                jobs::keep_meeting(session, provider, meeting)?;
+                jobs::orphan(session)?;
                 state
             }
             Err(error) => {
@@ -73,23 +73,84 @@ impl Office<'_> {
                     "The meeting exists, but its link could not be written into the session: \
                      {error}."
                 );
-                let delay = self
-                    .settings
-                    .policy
-                    .wait(tries(&flight.claimed).failures, (self.random)());
-                jobs::set_back(&Setback {
-                    session,
-                    state: State::Retrying,
-                    delay: Some(delay),
-                    counts: true,
-                    reason: Reason::WriteBack,
-                    error: &shorten(&text),
-                    may_exist: false,
-                    just_lost: false,
-                    provider: Some(provider),
-                })?
+                let policy = &self.settings.policy;
+                let delay = policy.wait(tries(&flight.claimed, None).failures, (self.random)());
+                self.go_on(flight, Reason::WriteBack, &shorten(&text), delay, true)?
             }
         };
+        jobs::announce(session, state)?;
+        Ok(state)
+    }
+
+    /// Writes a link into its session, and looks at what came of it.
+    fn write(&self, flight: &Flight, meeting: &Meeting) -> Result<Written, PgError> {
+        let mapped = self.mapped.ok_or_else(|| {
+            PgError::new(
+                PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+                "the application's tables are not as meetlink_attach found them",
+            )
+        })?;
+        let session = flight.claimed.session;
+        xact::set_local(c"lock_timeout", LOCK_TIMEOUT)?;
+        let ours = app::write_link(mapped, session, flight.provider.name(), meeting)?
+            || flight.claimed.moved;
+        // Read back: row security or a trigger may have dropped the link without a word.
+        match app::sessions(mapped, &[session])?.first() {
+            None => Ok(Written::Unneeded(State::NotNeeded)),
+            Some(now) if now.lacks_link && !now.is_open => Ok(Written::Unneeded(State::NotNeeded)),
+            Some(now) if now.lacks_link => Err(PgError::new(
+                PgSqlErrorCode::ERRCODE_TRIGGERED_ACTION_EXCEPTION,
+                "the update changed nothing; a trigger on the table may have dropped it",
+            )),
+            // Somebody filled in another link meanwhile.
+            Some(now) if !ours && !now.has(&meeting.external_id, meeting.join_url.as_str()) => {
+                Ok(Written::Unneeded(State::Ready))
+            }
+            Some(now) if now.is_open && flight.is_elsewhen(now) => Ok(Written::Moved),
+            Some(_) => Ok(Written::There),
+        }
+    }
+
+    /// The job goes on after a while, with the meeting that it has.
+    fn go_on(
+        &self,
+        flight: &Flight,
+        reason: Reason,
+        error: &str,
+        delay: Duration,
+        counts: bool,
+    ) -> Result<State, PgError> {
+        jobs::set_back(&Setback {
+            session: flight.claimed.session,
+            state: State::Retrying,
+            delay: Some(delay),
+            counts,
+            reason,
+            error,
+            may_exist: false,
+            just_lost: false,
+            provider: Some(flight.provider.name()),
+        })
+    }
+
+    /// A meeting was removed that its session no longer needed.
+    pub fn removed(&self, flight: &Flight) -> Result<State, PgError> {
+        let session = flight.claimed.session;
+        let provider = flight.provider.name();
+        jobs::record(&attempt(&flight.claimed, Some(provider), Outcome::Removed))?;
+        let mapped = self.mapped;
+        let now = xact::subtransaction(|| match mapped {
+            Some(mapped) => app::sessions(mapped, &[session]),
+            None => Ok(Vec::new()),
+        });
+        // What cannot be read now is looked at by the next attempt.
+        let state = match now.as_deref().map(<[_]>::first) {
+            Ok(None) => State::NotNeeded,
+            Ok(Some(now)) if !now.lacks_link => State::Ready,
+            Ok(Some(now)) if !now.wants => State::NotNeeded,
+            Ok(Some(_)) | Err(_) => State::Pending,
+        };
+        jobs::forget_meeting(session, state)?;
         jobs::announce(session, state)?;
         Ok(state)
     }
@@ -113,22 +174,29 @@ impl Office<'_> {
                     Some(flight.provider),
                     Some(flight),
                     &failure,
+                    None,
                 )
             }
         }
     }
 
-    /// An attempt failed; gives the job's next state.
+    /// An attempt failed; gives the job's next state. `outage`: for how long the provider is not to
+    /// be called, if it is down as a whole.
     pub fn failed(
         &self,
         claimed: &Claimed,
         provider: Option<&'static dyn Provider>,
         flight: Option<&Flight>,
         failure: &Failure,
+        outage: Option<Duration>,
     ) -> Result<State, PgError> {
         let session = claimed.session;
         let name = provider.map(|p| p.name());
-        let tries = tries(claimed);
+        let mut tries = tries(claimed, outage);
+        if claimed.gone {
+            // Passing trouble never ends in leaving a meeting where nobody looks for it.
+            tries.attempts = 0;
+        }
         let mut verdict = after_failure(
             failure,
             tries,
@@ -136,7 +204,7 @@ impl Office<'_> {
             &self.settings.policy,
             (self.random)(),
         );
-        jobs::record(&attempt(claimed, name, Some(failure)))?;
+        jobs::record(&attempt(claimed, name, Outcome::Failed(failure)))?;
         let mut reason = failure.reason;
         if let (Some(flight), State::NeedsAction) = (flight, verdict.state)
             && !self.park(flight, verdict.reconnect)?
@@ -157,8 +225,14 @@ impl Office<'_> {
                 Hold::Provider => None,
             };
             if tutor.is_some() || hold == Hold::Provider {
-                let wait = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
-                config::hold(provider, tutor, wait, failure.reason.as_str())?;
+                holds::hold(&holds::Hold {
+                    provider,
+                    side: Side::Meetings,
+                    tutor,
+                    wait: delay,
+                    reason: failure.reason,
+                    error: &failure.text,
+                })?;
             }
         }
         let state = jobs::set_back(&Setback {
@@ -257,24 +331,31 @@ pub enum Stored {
     NotYet,
 }
 
-fn tries(claimed: &Claimed) -> Tries {
+/// What writing a link came to.
+enum Written {
+    /// The session has it.
+    There,
+    /// The session has it, and was put to another time meanwhile.
+    Moved,
+    /// The session is gone, cancelled, or has another link; its state then.
+    Unneeded(State),
+}
+
+fn tries(claimed: &Claimed, outage: Option<Duration>) -> Tries {
     Tries {
         attempts: claimed.attempts.unsigned_abs(),
         failures: claimed.setbacks.unsigned_abs().saturating_add(1),
+        outage,
     }
 }
 
-fn attempt<'a>(
-    claimed: &Claimed,
-    provider: Option<&'a str>,
-    failure: Option<&'a Failure>,
-) -> Attempt<'a> {
+fn attempt<'a>(claimed: &Claimed, provider: Option<&'a str>, outcome: Outcome<'a>) -> Attempt<'a> {
     Attempt {
         session: claimed.session,
         provider,
         number: claimed.number,
         started_at: claimed.started_at,
-        failure,
+        outcome,
     }
 }
 

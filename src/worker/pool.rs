@@ -33,6 +33,8 @@ pub enum Work {
     Attempt {
         /// The session.
         session: Uuid,
+        /// Where.
+        provider: &'static str,
         /// The attempt.
         flow: Box<dyn Flow>,
     },
@@ -51,6 +53,8 @@ pub enum Work {
 pub enum End {
     /// The meeting exists.
     Made(Meeting),
+    /// No meeting of the session is left.
+    Removed,
     /// It failed.
     Failed(Failure),
     /// It wants to go on after a while.
@@ -63,6 +67,8 @@ pub enum Report {
     Attempt {
         /// The session.
         session: Uuid,
+        /// Where.
+        provider: &'static str,
         /// Its end.
         end: End,
     },
@@ -106,6 +112,16 @@ pub struct Pool {
 // A thread that panicked while it held a lock left nothing half done in it.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Report {
+    /// The provider that was called.
+    pub fn provider(&self) -> &'static str {
+        match self {
+            Report::Attempt { provider, .. } => provider,
+            Report::Refreshed { account, .. } => account.1,
+        }
+    }
 }
 
 impl Pool {
@@ -235,10 +251,18 @@ fn serve(inner: &Inner) {
     loop {
         let task = inner.take();
         let report = match task.work {
-            Work::Attempt { session, flow } => {
+            Work::Attempt {
+                session,
+                provider,
+                flow,
+            } => {
                 let end = guarded(|| advance(&task.client, flow))
                     .unwrap_or_else(|| End::Failed(internal_fault()));
-                Report::Attempt { session, end }
+                Report::Attempt {
+                    session,
+                    provider,
+                    end,
+                }
             }
             Work::Refresh {
                 account,
@@ -272,8 +296,11 @@ fn internal_fault() -> Failure {
 fn undone(work: Work, failure: Failure) -> Report {
     match work {
         // An earlier doubt stays one.
-        Work::Attempt { session, .. } => Report::Attempt {
+        Work::Attempt {
+            session, provider, ..
+        } => Report::Attempt {
             session,
+            provider,
             end: End::Failed(failure.may_exist(true)),
         },
         Work::Refresh { account, .. } => Report::Refreshed {
@@ -301,6 +328,7 @@ fn advance(client: &Client, mut flow: Box<dyn Flow>) -> End {
             Step::Send(request) => event = exchange(client, &request),
             Step::Pause(time) => return End::Paused(flow, time),
             Step::Done(meeting) => return End::Made(meeting),
+            Step::Removed => return End::Removed,
             Step::Failed(failure) => return End::Failed(failure),
         }
     }

@@ -5,10 +5,16 @@ use std::time::{Duration, Instant};
 use pgrx::prelude::*;
 use uuid::Uuid;
 
+mod clock;
+mod trouble;
 mod under_way;
+
+use clock::Clock;
+use trouble::Trouble;
 
 use super::flight::Flight;
 use super::pool::{Account, Pool, Report};
+use super::rooms::{Breakers, Sending};
 use super::standing::{self, Files, Standing};
 use super::step::{After, View, step};
 use super::tokens::Renewal;
@@ -20,14 +26,8 @@ use crate::pg::shared::{self, Slot};
 use crate::pg::{Oid, process, trigger, watch, xact};
 use crate::provider::Flow;
 use crate::store::config::Config;
-use crate::store::jobs;
 use crate::store::mapped::Mapped;
 
-/// Wait after a failed step; doubles.
-const TROUBLE_WAIT: Duration = Duration::from_millis(100);
-const TROUBLE_WAIT_MAX: Duration = Duration::from_secs(30);
-/// The same trouble is logged again after this time.
-const TROUBLE_SILENCE: Duration = Duration::from_secs(60);
 /// Wait where something is due that could not be claimed: somebody holds its row.
 const LOCKED_WAIT: Duration = Duration::from_secs(1);
 /// Wait before storing tokens is tried again.
@@ -68,12 +68,6 @@ pub fn run(database: Oid) {
     }
 }
 
-/// A step that failed as a whole, to be tried again.
-struct Trouble {
-    until: Instant,
-    wait: Duration,
-}
-
 struct Worker {
     slot: &'static Slot,
     pool: Pool,
@@ -86,6 +80,12 @@ struct Worker {
     renewals: HashMap<Account, Renewal>,
     /// Attempts that have a token and wait for room.
     granted: VecDeque<(Flight, Secret)>,
+    /// Requests under way.
+    sending: Sending,
+    /// What is known of the providers as a whole.
+    breakers: Breakers,
+    /// Providers that the operator has configured; 0 where that is not known yet.
+    configured: usize,
     /// Attempts that go on at a time.
     resting: Vec<(Instant, Uuid, Box<dyn Flow>)>,
     /// Brought by threads and not yet written.
@@ -94,7 +94,9 @@ struct Worker {
     unsaved: Vec<Report>,
     unsaved_at: Option<Instant>,
     had_unsaved: bool,
-    taken_back: bool,
+    /// Whether it has looked around in its database once.
+    arrived: bool,
+    clock: Clock,
     /// Whether the inbox held more than one step takes.
     more_inbox: bool,
     /// When a job is due that is not under way.
@@ -121,12 +123,16 @@ impl Worker {
             flights: HashMap::new(),
             renewals: HashMap::new(),
             granted: VecDeque::new(),
+            sending: Sending::default(),
+            breakers: Breakers::default(),
+            configured: 0,
             resting: Vec::new(),
             reports: Vec::new(),
             unsaved: Vec::new(),
             unsaved_at: None,
             had_unsaved: false,
-            taken_back: false,
+            arrived: false,
+            clock: Clock::new(),
             more_inbox: false,
             due: None,
             // A predecessor may have known of one.
@@ -237,6 +243,9 @@ impl Worker {
             if check || self.pausing_since.is_some() {
                 self.look(reloaded)?;
             }
+            if self.mapped.is_some() {
+                self.clock.tell_steps()?;
+            }
             self.look_after_prepared()?;
             if self.mapped.is_none() && self.reports.is_empty() {
                 return Ok(After::default());
@@ -262,15 +271,15 @@ impl Worker {
 
     /// Looks at what there is to work on.
     fn look(&mut self, reloaded: bool) -> Result<(), PgError> {
-        match xact::transaction(|| standing::look(reloaded))? {
+        let mut arrived = self.arrived;
+        let own: Vec<Uuid> = self.flights.keys().copied().collect();
+        let standing = xact::transaction(|| standing::look(reloaded, &mut arrived, &own))?;
+        self.arrived = arrived;
+        match standing {
             Standing::Gone => self.leave(Farewell::NotWanted),
             Standing::Paused => self.pause(),
-            Standing::Waiting(why) => self.wait_for(why),
+            Standing::Waiting(why) => self.wait_for(&why),
             Standing::Working(config) => self.take_up(*config),
-        }
-        if !self.taken_back {
-            xact::transaction(jobs::take_back_leases)?;
-            self.taken_back = true;
         }
         Ok(())
     }
@@ -285,7 +294,9 @@ impl Worker {
             renewals: &self.renewals,
             granted: &self.granted,
             limit,
-            busy: self.busy(),
+            sending: &self.sending,
+            breakers: &self.breakers,
+            configured: self.configured,
             spare: self.spare(),
             look,
             careful: self.careful,
@@ -356,45 +367,5 @@ impl Worker {
         if !waiting || since.elapsed() >= PAUSE_PATIENCE {
             self.leave(Farewell::Paused);
         }
-    }
-
-    /// Shows what is wrong with keys or certificates, or that nothing is.
-    fn complain(&self) {
-        let complaint = self.files.complaint.as_str();
-        self.slot.note.set(complaint);
-        if !complaint.is_empty() {
-            log!("meetlink: {complaint}");
-        }
-    }
-
-    /// Shows a trouble, and logs it unless it was logged just now.
-    fn say(&mut self, text: &str) {
-        let known = self
-            .logged
-            .as_ref()
-            .is_some_and(|(at, last)| *last == text && at.elapsed() < TROUBLE_SILENCE);
-        if !known {
-            log!("meetlink worker: {text}; it tries again by itself");
-            self.logged = Some((Instant::now(), text.to_owned()));
-        }
-        self.slot.note.set(text);
-    }
-
-    /// A step failed as a whole: say so once, wait, and try again.
-    fn note_trouble(&mut self, error: &PgError) {
-        let wait = match &self.trouble {
-            Some(trouble) => (trouble.wait * 2).min(TROUBLE_WAIT_MAX),
-            None => TROUBLE_WAIT,
-        };
-        self.careful = error.is_about_data();
-        // Giving way to somebody's lock once is no news.
-        if self.trouble.is_some() || !error.is_about_locks() {
-            self.say(&error.to_string());
-        }
-        self.slot.show(Activity::Waiting, self.flights.len());
-        self.trouble = Some(Trouble {
-            until: Instant::now() + wait,
-            wait,
-        });
     }
 }

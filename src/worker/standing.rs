@@ -2,14 +2,19 @@
 
 use std::sync::Arc;
 
+use pgrx::PgSqlErrorCode;
+use uuid::Uuid;
+
+use super::rooms;
 use crate::config::Settings;
 use crate::domain::keyring::KeyRing;
+use crate::domain::timeline;
 use crate::keyfile;
 use crate::net::Client;
 use crate::pg::error::PgError;
 use crate::pg::extension;
 use crate::store::config::{self, Config};
-use crate::store::inbox;
+use crate::store::{holds, home, inbox, jobs};
 
 /// What a look at the database says.
 pub enum Standing {
@@ -18,31 +23,83 @@ pub enum Standing {
     /// `meetlink_pause()` holds.
     Paused,
     /// Something has to happen first; the text says what.
-    Waiting(&'static str),
+    Waiting(String),
     /// To work.
     Working(Box<Config>),
 }
 
+/// Version of this library, and of the SQL objects that it works on.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// Looks; inside a transaction. `reloaded`: the operator may have mended what held jobs up.
-pub fn look(reloaded: bool) -> Result<Standing, PgError> {
-    if !extension::is_installed() || extension::relation(c"jobs").is_none() {
+/// `arrived`: whether this worker has looked around here before; set when it has done so now.
+/// `own`: the sessions that it has under way.
+pub fn look(reloaded: bool, arrived: &mut bool, own: &[Uuid]) -> Result<Standing, PgError> {
+    if !extension::is_installed() {
         return Ok(Standing::Gone);
+    }
+    if extension::relation(c"jobs").is_none() {
+        return Err(PgError::new(
+            PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+            "the table meetlink.jobs is missing; restore it, or make the extension anew",
+        ));
+    }
+    let version = config::extension_version()?.unwrap_or_default();
+    if version != VERSION {
+        return Ok(Standing::Waiting(format!(
+            "the extension's objects are of version {version}, the library is {VERSION}; run ALTER \
+             EXTENSION meetlink UPDATE, or install the other library and restart the server"
+        )));
+    }
+    jobs::take_back_leases(own)?;
+    if !*arrived {
+        arrive()?;
+        *arrived = true;
     }
     if config::is_paused()? {
         return Ok(Standing::Paused);
     }
     let Some(config) = config::read()? else {
-        return Ok(Standing::Waiting("not attached; run meetlink_attach()"));
+        let why = "not attached; run meetlink_attach()";
+        return Ok(Standing::Waiting(why.to_owned()));
     };
+    if !config.mapping.is_whole() {
+        let why = "the mapping in meetlink.config cannot be used; run meetlink_attach()";
+        return Ok(Standing::Waiting(why.to_owned()));
+    }
     if !config.at_home {
-        return Ok(Standing::Waiting(
-            "this is a copy of another database; run meetlink_resume() to create meetings here",
-        ));
+        let what = if config.went_back {
+            "this database was restored to an earlier time"
+        } else {
+            "this is a copy of another database"
+        };
+        let why = format!("{what}; run meetlink_resume() to create meetings here");
+        return Ok(Standing::Waiting(why));
     }
     if reloaded {
-        config::release_operator_holds()?;
+        holds::release_operator_holds()?;
     }
     Ok(Standing::Working(Box::new(config)))
+}
+
+/// What a worker does once in its life: it takes over what its predecessor wrote, and finds out how
+/// the server came here.
+///
+/// A promoted standby goes on by itself. But it may lack its predecessor's last moments (replication
+/// is asynchronous as a rule), so whatever is open looks before it creates. After a step back in
+/// time, somebody has to say that meetings may be made here at all.
+fn arrive() -> Result<(), PgError> {
+    jobs::take_over(&rooms::lanes())?;
+    if let Some(changed) = home::changed()? {
+        // On the same timeline, it was started from a base backup that was taken of it.
+        let back = changed.from == changed.to
+            || timeline::went_back(&home::history(changed.to)?, changed.from);
+        home::remember(back)?;
+        if !back {
+            jobs::doubt_everything()?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether a transaction that may hold work is prepared and not yet committed.

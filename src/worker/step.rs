@@ -4,9 +4,9 @@
 //! transaction is committed comes back as [`After`]. If it fails, nothing has happened, and the
 //! reports are still there for the next try.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use aes_gcm::aead::OsRng;
 use aes_gcm::aead::rand_core::RngCore;
@@ -14,22 +14,25 @@ use chrono::Utc;
 use uuid::Uuid;
 
 use super::careful;
-use super::flight::{Clients, Desk, Flight, Ready, prepare};
+use super::depart::depart;
+use super::flight::Flight;
 use super::outcome::Office;
 use super::pool::{Account, End, Report};
-use super::tokens::{self, Renewal, UnderWay};
+use super::rooms::{self, Breakers, Sending};
+use super::tokens::{self, Renewal};
 use crate::config::Settings;
+use crate::domain::breaker::Side;
 use crate::domain::failure::{Class, Failure, Reason};
 use crate::domain::keyring::KeyRing;
 use crate::domain::secret::Secret;
 use crate::domain::state::State;
 use crate::pg::error::PgError;
-use crate::pg::{process, xact};
+use crate::pg::xact;
 use crate::provider::Grant;
 use crate::provider::http::Request;
 use crate::store::jobs::Claimed;
 use crate::store::mapped::Mapped;
-use crate::store::{app, config, inbox, jobs};
+use crate::store::{inbox, jobs};
 
 /// What one step sees of the worker.
 pub struct View<'a> {
@@ -49,8 +52,12 @@ pub struct View<'a> {
     pub limit: usize,
     /// Attempts that may be added before there are too many to hold in memory.
     pub spare: usize,
-    /// Requests under way, those included whose reports are being written.
-    pub busy: usize,
+    /// Requests under way.
+    pub sending: &'a Sending,
+    /// What is known of the providers as a whole.
+    pub breakers: &'a Breakers,
+    /// Providers that the operator has configured; 0 where that is not known yet.
+    pub configured: usize,
     /// Whether the inbox may hold something.
     pub look: bool,
     /// Whether a row stopped the last step: each is looked at by itself then.
@@ -62,8 +69,8 @@ pub struct View<'a> {
 pub struct After {
     /// Attempts that are over.
     pub landed: Vec<Uuid>,
-    /// Attempts of the view's queue that are sent now: so many, from its front.
-    pub sent_from_queue: usize,
+    /// Attempts of the view's queue that are sent now.
+    pub dequeued: Vec<Uuid>,
     /// Attempts that have a token and wait for room.
     pub granted: Vec<(Flight, Secret)>,
     /// Attempts that go on (or begin) now with an access token.
@@ -76,10 +83,12 @@ pub struct After {
     pub unsaved: Vec<(Account, Result<Grant, Failure>)>,
     /// Why not, if Postgres said so.
     pub unsaved_because: Option<PgError>,
-    /// Milliseconds until the next job is due.
+    /// Milliseconds until there is something to be claimed.
     pub next_due: Option<i64>,
-    /// Whether there may be more to claim at once.
-    pub more: bool,
+    /// What is known of the providers as a whole now.
+    pub breakers: Option<Breakers>,
+    /// Providers that the operator has configured, where that was looked up.
+    pub configured: Option<usize>,
     /// Whether there is more in the inbox.
     pub more_inbox: bool,
     /// Jobs claimed.
@@ -95,14 +104,16 @@ fn random() -> u64 {
 /// Runs the step; inside its transaction.
 pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
     let mut after = After::default();
+    let breakers = RefCell::new(view.breakers.clone());
     let office = Office {
         settings: view.settings,
         mapped: view.mapped,
         random: &random,
+        breakers: &breakers,
     };
     for report in reports {
         match report {
-            Report::Attempt { session, end } => {
+            Report::Attempt { session, end, .. } => {
                 if let Some(flight) = view.flights.get(session) {
                     attempt_ended(view, &office, flight, end, &mut after)?;
                 }
@@ -117,7 +128,7 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
             let drained = if view.careful {
                 careful::drain(mapped)?
             } else {
-                inbox::drain(mapped, inbox::BATCH)?
+                inbox::drain(mapped, inbox::BATCH, &rooms::lanes())?
             };
             after.more_inbox = drained.taken >= inbox::BATCH;
             // A link that somebody filled in may be among them.
@@ -128,30 +139,21 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
                 }
             }
         }
-        let mut room = view
-            .limit
-            .saturating_sub(view.busy.saturating_sub(reports.len()));
-        after.sent_from_queue = room.min(view.granted.len());
-        room -= after.sent_from_queue;
-        let at_once = room.min(after.granted.len());
-        after.launch.extend(after.granted.drain(..at_once));
-        room = (room - at_once).min(view.spare);
-        if room > 0 {
-            claim(view, mapped, &office, room, &mut after)?;
-        }
-        after.next_due = jobs::next_due()?;
+        depart(view, mapped, &office, &mut after)?;
     }
     // The date of a request must not be much older than the request: none is marked that has to
     // wait for a thread.
-    let queued = view.granted.iter().take(after.sent_from_queue);
-    for (flight, _) in queued.chain(&after.launch) {
+    let queued = view.granted.iter().map(|(flight, _)| flight);
+    let queued = queued.filter(|flight| after.dequeued.contains(&flight.claimed.session));
+    let launched = after.launch.iter().map(|(flight, _)| flight);
+    for flight in queued.chain(launched).filter(|flight| flight.creates()) {
         jobs::mark_sent(flight.claimed.session, flight.provider.name(), flight.tutor)?;
     }
     // What goes out next cannot be taken back, so the claim must survive a crash, and so must
     // tokens and parked jobs. A link alone need not wait for the disk: after a crash the meeting is
     // found again at the provider, and the link written again.
     let only_links = after.launch.is_empty()
-        && after.sent_from_queue == 0
+        && after.dequeued.is_empty()
         && after.renew.is_empty()
         && reports.iter().all(|report| {
             matches!(
@@ -167,6 +169,7 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
     } else {
         xact::commit_durably()?;
     }
+    after.breakers = Some(breakers.into_inner());
     Ok(after)
 }
 
@@ -178,210 +181,59 @@ fn attempt_ended(
     after: &mut After,
 ) -> Result<(), PgError> {
     let session = flight.claimed.session;
-    match end {
-        End::Paused(..) => Ok(()),
+    let name = flight.provider.name();
+    let outage = match end {
+        End::Paused(..) => return Ok(()),
+        End::Made(_) | End::Removed => {
+            office.note_good(name, Side::Meetings)?;
+            None
+        }
+        End::Failed(failure) => office.note_failure(name, Side::Meetings, session, failure)?,
+    };
+    let failure = match end {
+        End::Paused(..) => return Ok(()),
         End::Made(meeting) => {
             let state = office.made(flight, meeting, true)?;
             after.ready |= state == State::Ready;
             after.landed.push(session);
-            Ok(())
+            return Ok(());
+        }
+        End::Removed => {
+            office.removed(flight)?;
+            after.landed.push(session);
+            return Ok(());
         }
         End::Failed(failure) if failure.class == Class::RefreshToken && !flight.refreshed => {
             let mut flight = Flight {
                 refreshed: true,
                 ..flight.clone()
             };
-            if failure.may_exist {
+            if failure.may_exist && flight.creates() {
                 // It looks before it creates when it goes on.
                 flight.claimed.may_exist_since = Some(Utc::now());
-                flight.claimed.provider = Some(flight.provider.name().to_owned());
+                flight.claimed.provider = Some(name.to_owned());
                 flight.claimed.account = Some(flight.tutor);
             }
-            tokens::renew(view, office, flight, after)
+            return tokens::renew(view, office, flight, after);
         }
-        End::Failed(failure) if failure.class == Class::RefreshToken => {
-            let failure = Failure {
-                class: Class::TutorMustAct,
-                reason: Reason::ConsentRevoked,
-                text:
-                    "The provider refused the access token even after it was refreshed; the tutor \
-                       must connect again."
-                        .to_owned(),
-                ..failure.clone()
-            };
-            office.failed(
-                &flight.claimed,
-                Some(flight.provider),
-                Some(flight),
-                &failure,
-            )?;
-            after.landed.push(session);
-            Ok(())
-        }
-        End::Failed(failure) => {
-            office.failed(
-                &flight.claimed,
-                Some(flight.provider),
-                Some(flight),
-                failure,
-            )?;
-            after.landed.push(session);
-            Ok(())
-        }
-    }
+        End::Failed(failure) if failure.class == Class::RefreshToken => &Failure {
+            class: Class::TutorMustAct,
+            reason: Reason::ConsentRevoked,
+            text: "The provider refused the access token even after it was refreshed; the tutor \
+                   must connect again."
+                .to_owned(),
+            ..failure.clone()
+        },
+        End::Failed(failure) => failure,
+    };
+    let provider = Some(flight.provider);
+    office.failed(&flight.claimed, provider, Some(flight), failure, outage)?;
+    after.landed.push(session);
+    Ok(())
 }
 
 /// A failure before anything was sent leaves an earlier doubt as it was.
 pub(super) fn still_in_doubt(claimed: &Claimed, failure: Failure) -> Failure {
     let may_exist = failure.may_exist || claimed.may_exist_since.is_some();
     failure.may_exist(may_exist)
-}
-
-pub(super) fn oauth_clients() -> Result<Clients, PgError> {
-    let stored = config::oauth_clients()?.into_iter();
-    Ok(stored
-        .map(|(provider, id, secret)| (provider, (id, secret)))
-        .collect())
-}
-
-fn claim(
-    view: &View<'_>,
-    mapped: &Mapped,
-    office: &Office<'_>,
-    room: usize,
-    after: &mut After,
-) -> Result<(), PgError> {
-    let lease = lease(view.settings);
-    let claimed = jobs::claim(room, process::my_pid(), lease)?;
-    if claimed.is_empty() {
-        return Ok(());
-    }
-    after.claimed = claimed.len();
-    after.more |= claimed.len() == room;
-    let ids: Vec<Uuid> = claimed.iter().map(|job| job.session).collect();
-    let loaded = if view.careful {
-        careful::load_each(mapped, office, &claimed)?
-    } else {
-        load(mapped, &ids)?
-    };
-    let Loaded {
-        sessions,
-        names,
-        connections,
-    } = loaded;
-    let holds = config::holds()?;
-    let clients = oauth_clients()?;
-    let desk = Desk {
-        settings: view.settings,
-        keys: view.keys,
-        sessions: &sessions,
-        names: &names,
-        connections: &connections,
-        clients: &clients,
-        holds: &holds,
-        now: Utc::now(),
-    };
-    for job in claimed
-        .iter()
-        .filter(|job| !view.careful || sessions.contains_key(&job.session))
-    {
-        settle(view, office, job, prepare(job, &desk), after)?;
-    }
-    Ok(())
-}
-
-/// What claimed jobs are about.
-#[derive(Default)]
-pub(super) struct Loaded {
-    /// Sessions by id.
-    pub sessions: HashMap<Uuid, app::Session>,
-    /// Names of tutors and students.
-    pub names: HashMap<Uuid, String>,
-    /// Connections by tutor.
-    pub connections: HashMap<Uuid, Vec<app::Connection>>,
-}
-
-/// Reads what claimed jobs are about.
-pub(super) fn load(mapped: &Mapped, ids: &[Uuid]) -> Result<Loaded, PgError> {
-    let sessions = app::sessions(mapped, ids)?.into_iter();
-    let sessions: HashMap<Uuid, app::Session> = sessions.map(|s| (s.id, s)).collect();
-    let tutors: HashSet<Uuid> = sessions
-        .values()
-        .filter_map(|session| session.tutor)
-        .collect();
-    let students = sessions.values().filter_map(|session| session.student);
-    let people: HashSet<Uuid> = tutors.iter().copied().chain(students).collect();
-    let names = app::names(mapped, &people.into_iter().collect::<Vec<_>>())?;
-    let tutors: Vec<Uuid> = tutors.into_iter().collect();
-    let mut connections: HashMap<Uuid, Vec<app::Connection>> = HashMap::new();
-    for connection in app::connections(mapped, &tutors)? {
-        connections
-            .entry(connection.tutor)
-            .or_default()
-            .push(connection);
-    }
-    Ok(Loaded {
-        sessions,
-        names,
-        connections,
-    })
-}
-
-fn settle(
-    view: &View<'_>,
-    office: &Office<'_>,
-    job: &Claimed,
-    ready: Ready,
-    after: &mut After,
-) -> Result<(), PgError> {
-    match ready {
-        Ready::Over(state) => {
-            jobs::finish(job.session, state, false)?;
-            jobs::announce(job.session, state)?;
-            after.ready |= state == State::Ready;
-        }
-        Ready::Later(provider, wait, reason, text) => {
-            let name = provider.name();
-            jobs::postpone(job.session, job.was_in_doubt, name, wait, &reason, text)?;
-            let state = if job.was_in_doubt {
-                State::InDoubt
-            } else {
-                State::Retrying
-            };
-            jobs::announce(job.session, state)?;
-        }
-        Ready::Write(flight) => {
-            let state = office.write_again(&flight)?;
-            after.ready |= state == State::Ready;
-        }
-        Ready::Go(flight, token) => after.launch.push((flight, token)),
-        Ready::Renew(flight, request) => match tokens::under_way(view, after, &flight) {
-            UnderWay::No => after.renew.push((flight, Some(request))),
-            UnderWay::Same => after.renew.push((flight, None)),
-            UnderWay::Other => {
-                let reason = Reason::Interrupted.as_str();
-                let wait = tokens::OTHER_WAIT;
-                let name = flight.provider.name();
-                jobs::postpone(
-                    job.session,
-                    job.was_in_doubt,
-                    name,
-                    wait,
-                    reason,
-                    tokens::OTHER,
-                )?;
-            }
-        },
-        Ready::Fail(provider, flight, failure) => {
-            let failure = still_in_doubt(job, failure);
-            office.failed(job, provider, flight.as_deref(), &failure)?;
-        }
-    }
-    Ok(())
-}
-
-/// How long a claim is good for: an attempt is a handful of requests. It matters to people who
-/// look at the queue; a worker that is gone is noticed at once, by its successor.
-fn lease(settings: &Settings) -> Duration {
-    settings.request_timeout * 6 + Duration::from_secs(30)
 }

@@ -8,10 +8,14 @@ use aes_gcm::aead::rand_core::RngCore;
 use chrono::Utc;
 use uuid::Uuid;
 
-use super::flight::{Desk, Flight, Token, another_token};
+use super::access::{Token, another_token};
+use super::depart::oauth_clients;
+use super::flight::{Desk, Flight};
 use super::outcome::{Office, Stored};
 use super::pool::Account;
-use super::step::{After, View, oauth_clients, still_in_doubt};
+use super::rooms::Tried;
+use super::step::{After, View, still_in_doubt};
+use crate::domain::breaker::Side;
 use crate::domain::failure::{Class, Failure, Reason};
 use crate::pg::error::PgError;
 use crate::provider::Grant;
@@ -57,7 +61,7 @@ pub fn renew(
         }
         UnderWay::Other => {
             let failure = Failure::new(Class::Retry, Reason::Interrupted, OTHER);
-            return give_up(office, &flight, failure, after);
+            return give_up(office, &flight, failure, None, after);
         }
     }
     let clients = oauth_clients()?;
@@ -69,6 +73,7 @@ pub fn renew(
         connections: &HashMap::new(),
         clients: &clients,
         holds: &[],
+        tried: &Tried::default(),
         now: Utc::now(),
     };
     let connections = match view.mapped {
@@ -93,7 +98,7 @@ pub fn renew(
     match token {
         Ok(Token::Fresh(token)) => after.granted.push((flight, token)),
         Ok(Token::Renew(request)) => after.renew.push((flight, Some(request))),
-        Err(failure) => give_up(office, &flight, failure, after)?,
+        Err(failure) => give_up(office, &flight, failure, None, after)?,
     }
     Ok(())
 }
@@ -103,6 +108,7 @@ fn give_up(
     office: &Office<'_>,
     flight: &Flight,
     failure: Failure,
+    outage: Option<Duration>,
     after: &mut After,
 ) -> Result<(), PgError> {
     let failure = still_in_doubt(&flight.claimed, failure);
@@ -111,6 +117,7 @@ fn give_up(
         Some(flight.provider),
         Some(flight),
         &failure,
+        outage,
     )?;
     after.landed.push(flight.claimed.session);
     Ok(())
@@ -149,11 +156,19 @@ pub fn refresh_ended(
         .iter()
         .filter_map(|session| view.flights.get(session));
     let flights: Vec<&Flight> = flights.collect();
+    let (tutor, name) = account;
+    let outage = match result {
+        Ok(_) => {
+            office.note_good(name, Side::Tokens)?;
+            None
+        }
+        Err(failure) => office.note_failure(name, Side::Tokens, tutor, failure)?,
+    };
     let stored = match result {
         Ok(grant) => store_grant(view, office, account, &flights, grant),
         Err(failure) => {
             for flight in &flights {
-                give_up(office, flight, failure.clone(), after)?;
+                give_up(office, flight, failure.clone(), outage, after)?;
             }
             after.renewed.push(account);
             return Ok(());
@@ -179,7 +194,7 @@ pub fn refresh_ended(
             for flight in flights {
                 let text = "The connection changed while its token was refreshed.";
                 let failure = Failure::new(Class::Retry, Reason::Interrupted, text);
-                give_up(office, flight, failure, after)?;
+                give_up(office, flight, failure, None, after)?;
             }
             after.renewed.push(account);
         }

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 
 use super::Fake;
-use super::kit::{CANARY, json_body, line, response};
+use super::kit::{CANARY, json_body, line, response, text};
 use crate::provider::http::{Request, Response};
 
 /// One event.
@@ -84,6 +84,17 @@ impl FakeGoogle {
         self.get(id)
     }
 
+    fn delete(&mut self, id: &str) -> Response {
+        match self.entries.get_mut(id) {
+            None => Self::refused(404, "notFound"),
+            Some(entry) if entry.cancelled => Self::refused(410, "deleted"),
+            Some(entry) => {
+                entry.cancelled = true;
+                text(204, "")
+            }
+        }
+    }
+
     fn get(&mut self, id: &str) -> Response {
         let Some(entry) = self.entries.get_mut(id) else {
             return Self::refused(404, "notFound");
@@ -124,6 +135,7 @@ impl Fake for FakeGoogle {
             ("POST", true, "") => self.insert(json_body(request)),
             ("PATCH", true, id) => self.patch(id, json_body(request)),
             ("GET", false, id) => self.get(id),
+            ("DELETE", false, id) => self.delete(id.trim_end_matches("?sendUpdates=none")),
             other => panic!("no such call: {other:?}"),
         }
     }

@@ -163,6 +163,7 @@ impl<'a> Worker<'a> {
                 }
                 Step::Done(meeting) => return (Ok(meeting), once_at),
                 Step::Failed(failure) => return (Err(failure), once_at),
+                Step::Removed => panic!("nobody asked for that"),
             };
         }
         panic!("no end");

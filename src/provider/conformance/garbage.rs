@@ -158,6 +158,7 @@ fn every_flow_ends_whatever_the_answers_are() {
                 external_id: (random.below(3) == 0).then(|| random.of(&ids).to_owned()),
                 may_exist_since: (random.below(3) == 0).then(now),
                 settle: SETTLE * (random.below(2) as u32),
+                adopt: random.below(4) == 0,
             };
             let mut fake = fake(*provider, case % 4);
             let mut flow = begin(*provider, known);
@@ -181,7 +182,7 @@ fn every_flow_ends_whatever_the_answers_are() {
                         done += 1;
                         break;
                     }
-                    Step::Failed(_) => break,
+                    Step::Removed | Step::Failed(_) => break,
                 };
             }
             flows += 1;
@@ -222,7 +223,7 @@ fn the_most_stubborn_answers_come_to_an_end() {
                 check_step(&step);
                 steps += 1;
                 next = match (step, case % 3) {
-                    (Step::Done(_) | Step::Failed(_), _) => break,
+                    (Step::Done(_) | Step::Removed | Step::Failed(_), _) => break,
                     (Step::Pause(_), _) => Event::Go,
                     (Step::Send(_), 0) => Event::Answer(text(200, &event(&mut random))),
                     (Step::Send(_), 1) => Event::Answer(text(200, &many(steps * 30))),

@@ -95,6 +95,7 @@ pub fn broken(reached: Reached, fault: Fault) -> Event {
 pub enum End {
     Done(Meeting),
     Failed(Failure),
+    Removed,
     /// It asked for more than the script held.
     Waiting,
 }
@@ -167,6 +168,7 @@ pub fn run(mut flow: Box<dyn Flow>, script: Vec<Event>) -> Talk {
                 Event::Go
             }
             Step::Done(meeting) => break End::Done(meeting),
+            Step::Removed => break End::Removed,
             Step::Failed(failure) => break End::Failed(failure),
         };
     };

@@ -6,6 +6,7 @@ mod fake_google;
 mod fake_zoom;
 mod faults;
 mod garbage;
+mod removal;
 
 use std::collections::HashSet;
 
@@ -52,6 +53,7 @@ fn check_step(step: &Step) {
     assert!(!format!("{step:?}").contains(CANARY), "{step:?}");
     match step {
         Step::Send(request) => check_request(request),
+        Step::Removed => {}
         Step::Pause(wait) => assert!(*wait <= std::time::Duration::from_secs(5)),
         Step::Done(meeting) => {
             assert!(meeting.join_url.as_str().starts_with("https://"));
@@ -80,6 +82,7 @@ fn talk(mut flow: Box<dyn Flow>, fake: &mut dyn Fake) -> End {
                 Event::Go
             }
             Step::Done(meeting) => return End::Done(meeting),
+            Step::Removed => return End::Removed,
             Step::Failed(failure) => return End::Failed(failure),
         };
     }

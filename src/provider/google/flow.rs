@@ -13,7 +13,7 @@ use crate::provider::http::{Reached, Request, Response};
 use crate::provider::{Event, Flow, Known, Step};
 
 /// Deleted events that are passed over before something must be wrong.
-const GENERATIONS: u32 = 20;
+pub(super) const GENERATIONS: u32 = 20;
 /// Requests in one attempt.
 const REQUESTS: u32 = 40;
 /// Waits for a pending conference: the first, the longest, and all of them together.
@@ -54,9 +54,9 @@ pub(super) struct EnsureEvent {
     generation: u32,
     /// Whether the event may exist as far as this attempt knows.
     may_exist: bool,
-    /// Since when the event may exist without having been seen, and how long reads may lag.
-    since: Option<DateTime<Utc>>,
-    settle: Duration,
+    /// What was known at the beginning, and whether an event in doubt had settled then.
+    known: Known,
+    settled: bool,
     /// Whether the event was put to the session's time already; it is not fought over.
     moved: bool,
     sent: u32,
@@ -76,8 +76,8 @@ impl EnsureEvent {
             state: State::Start { look },
             generation: id.and_then(|id| generation_of(id, session)).unwrap_or(0),
             may_exist: look,
-            since: known.may_exist_since,
-            settle: known.settle,
+            settled: false,
+            known,
             calendar,
             moved: false,
             sent: 0,
@@ -127,7 +127,7 @@ impl EnsureEvent {
             (410, Because::TakenForGood) => self.next_generation(),
             // Taken, and not there: a deleted event whose id is spent, or a calendar whose copies
             // disagree. Only time tells, so an id is given up for lost when it was for long.
-            (404, Because::TakenForGood) if self.is_settled(now) => self.next_generation(),
+            (404, Because::TakenForGood) if self.settled => self.next_generation(),
             (404, Because::TakenForGood) => {
                 let text = "Google Calendar says that the session's event exists and that it does not; meetlink looks again.";
                 self.fail(Failure::new(Class::Retry, Reason::AnswerUnreadable, text))
@@ -207,13 +207,6 @@ impl EnsureEvent {
         }
     }
 
-    fn is_settled(&self, now: DateTime<Utc>) -> bool {
-        let elapsed = self
-            .since
-            .map(|since| (now - since).to_std().unwrap_or_default());
-        elapsed.is_some_and(|elapsed| elapsed >= self.settle)
-    }
-
     fn is_elsewhen(&self, times: &Times) -> bool {
         let (start, end) = span(&self.calendar.wish);
         (times.start, times.end) != (Some(start), Some(end))
@@ -276,6 +269,11 @@ impl EnsureEvent {
 impl Flow for EnsureEvent {
     fn next(&mut self, event: Event, now: DateTime<Utc>) -> Step {
         let state = std::mem::replace(&mut self.state, State::Over);
+        if matches!(state, State::Start { .. }) {
+            // Now: a clock that is stepped later does not matter.
+            let in_doubt = self.known.may_exist_since.is_some();
+            self.settled = in_doubt && self.known.unsettled(now).is_none();
+        }
         match (state, event) {
             (State::Start { look: true }, Event::Go) => self.read(Because::Unknown),
             (State::Start { look: false }, Event::Go) => self.insert(),

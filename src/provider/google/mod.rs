@@ -7,6 +7,7 @@
 
 mod answers;
 mod flow;
+mod removal;
 
 #[cfg(test)]
 mod tests;
@@ -63,12 +64,21 @@ impl Provider for GoogleMeet {
 
     fn ensure(&self, to: &Endpoints, token: Secret, wish: Wish, known: Known) -> Box<dyn Flow> {
         let calendar = Calendar {
-            events: format!("{}/calendars/primary/events", to.api_url),
+            events: events(to),
             token,
             wish,
         };
         Box::new(flow::EnsureEvent::new(calendar, known))
     }
+
+    fn remove(&self, to: &Endpoints, token: Secret, session: Uuid, known: Known) -> Box<dyn Flow> {
+        Box::new(removal::RemoveEvent::new(events(to), token, session, known))
+    }
+}
+
+/// The collection of the tutor's events.
+fn events(to: &Endpoints) -> String {
+    format!("{}/calendars/primary/events", to.api_url)
 }
 
 /// Id of the session's event of that generation; all its characters are base32hex (`0-9a-v`), as

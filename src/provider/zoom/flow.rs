@@ -14,9 +14,9 @@ use crate::provider::http::{Broken, Reached, Request, Response};
 use crate::provider::{Event, Flow, Known, Step};
 
 /// Pages of a tutor's meetings that are gone through: 12 000 meetings.
-const PAGES: u32 = 40;
+pub(super) const PAGES: u32 = 40;
 /// Requests in one attempt.
-const REQUESTS: u32 = 200;
+pub(super) const REQUESTS: u32 = 200;
 /// Times that differ by less are the same: a PATCH costs one of the tutor's hundred changes a day.
 const CLOSE: chrono::Duration = chrono::Duration::minutes(1);
 
@@ -47,28 +47,34 @@ pub(super) struct EnsureMeeting {
     account: Account,
     state: State,
     known: Option<i64>,
-    /// Since when a meeting may exist that was not seen.
-    since: Option<DateTime<Utc>>,
+    /// Where a meeting may exist that was not seen: what is left of the settling time. Taken at the
+    /// beginning, so that a clock that is stepped meanwhile does not matter.
+    doubt: Option<Duration>,
     settle: Duration,
+    adopt: bool,
     sent: u32,
     pages: u32,
     /// Meetings with the session's marker, without the one that is being kept.
     found: Found,
+    /// What was known at the beginning.
+    begin: Known,
 }
 
 impl EnsureMeeting {
     pub(super) fn new(account: Account, known: Known) -> Self {
-        let id = known.external_id.map(serde_json::Value::String);
+        let id = known.external_id.clone().map(serde_json::Value::String);
         Self {
             account,
             state: State::Start,
             // An id of another provider's is no meeting here.
             known: id.as_ref().and_then(integer).filter(|id| *id > 0),
-            since: known.may_exist_since,
+            doubt: known.may_exist_since.map(|_| known.settle),
             settle: known.settle,
+            adopt: known.adopt,
             sent: 0,
             pages: 0,
             found: Found::default(),
+            begin: known,
         }
     }
 
@@ -83,26 +89,30 @@ impl EnsureMeeting {
 
     fn fail(&mut self, failure: Failure) -> Step {
         self.state = State::Over;
-        Step::Failed(failure.may_exist(self.since.is_some()))
+        Step::Failed(failure.may_exist(self.doubt.is_some()))
     }
 
     fn begin(&mut self, now: DateTime<Utc>) -> Step {
+        if self.doubt.is_some() {
+            self.doubt = Some(self.begin.unsettled(now).unwrap_or_default());
+        }
         match self.known {
             Some(id) => self.read(Source::Known, id),
-            None => self.find_or_create(now),
+            None => self.find_or_create(),
         }
     }
 
-    fn find_or_create(&mut self, now: DateTime<Utc>) -> Step {
-        if self.since.is_some() {
-            self.list(None, now)
+    fn find_or_create(&mut self) -> Step {
+        let looks = (self.doubt.is_some() || self.adopt) && !cfg!(feature = "blind_repost");
+        if looks {
+            self.list(None)
         } else {
             self.create()
         }
     }
 
     fn read(&mut self, from: Source, id: i64) -> Step {
-        let request = self.account.get(id);
+        let request = self.account.api.get(id);
         self.send(State::Reading(from, id), request)
     }
 
@@ -111,17 +121,17 @@ impl EnsureMeeting {
         self.send(State::Creating, request)
     }
 
-    fn list(&mut self, page: Option<&str>, now: DateTime<Utc>) -> Step {
+    fn list(&mut self, page: Option<&str>) -> Step {
         if self.pages >= PAGES {
             // What was found so far is the session's; without it, nothing is proven.
             if !self.found.is_empty() {
-                return self.choose(now);
+                return self.choose();
             }
             let text = "The tutor has more Zoom meetings than can be searched for the one that may have been made; meetlink looks again later.";
-            return self.doubt(text, self.settle);
+            return self.in_doubt(text, self.settle, Some(200));
         }
         self.pages += 1;
-        let request = self.account.list(page);
+        let request = self.account.api.list(page);
         self.send(State::Listing, request)
     }
 
@@ -134,19 +144,22 @@ impl EnsureMeeting {
             }
             return self.fail(failure);
         }
-        match self.found.add(answer, &self.account.wish.marker()) {
+        let like = self.adopt.then(|| self.account.likeness());
+        let marker = self.account.wish.marker();
+        match self.found.add(answer, &marker, like.as_ref()) {
             None => self.fail(API.unreadable(answer)),
-            Some(Page::Next(token)) => self.list(Some(&token), now),
-            Some(Page::Last) => self.choose(now),
+            Some(Page::Next(token)) => self.list(Some(&token)),
+            Some(Page::Last) => self.choose(),
         }
     }
 
     /// Goes on with the first meeting of those found. It is read in full before the others are
     /// removed: the list may show one that is gone, and its links may lack the passcode.
-    fn choose(&mut self, now: DateTime<Utc>) -> Step {
-        match self.found.take_first() {
+    fn choose(&mut self) -> Step {
+        let like = self.found.like.take().filter(|_| self.adopt);
+        match self.found.take_first().or(like) {
             Some(id) => self.read(Source::List, id),
-            None => self.none_found(now),
+            None => self.none_found(),
         }
     }
 
@@ -154,24 +167,29 @@ impl EnsureMeeting {
     ///
     /// With the proof the attempt ends, and the next one creates: the time of its request is then
     /// on record before the request is sent, so that a crash in between is not taken for old doubt.
-    fn none_found(&mut self, now: DateTime<Utc>) -> Step {
-        let Some(since) = self.since else {
+    fn none_found(&mut self) -> Step {
+        if self.adopt {
+            let text = "Zoom shows no single meeting with this session's mark, or with its time and title; meetlink_resolve(..., 'repost') makes one.";
+            self.doubt.get_or_insert(self.settle);
+            return self.in_doubt(text, self.settle, Some(200));
+        }
+        let Some(left) = self.doubt else {
             return self.create();
         };
-        let elapsed = (now - since).to_std().unwrap_or_default();
-        if elapsed >= self.settle {
-            self.since = None;
+        if left.is_zero() {
+            self.doubt = None;
             let text =
                 "Zoom's list shows that no meeting was made for this session; it is made anew.";
-            return self.fail(Failure::new(Class::Retry, Reason::AnswerLost, text));
+            let failure = Failure::new(Class::Retry, Reason::AnswerLost, text);
+            return self.fail(failure.status(200));
         }
         let text = "Zoom does not show a meeting for this session yet, but one may have been made; meetlink looks again before it makes another.";
-        self.doubt(text, self.settle - elapsed)
+        self.in_doubt(text, left, Some(200))
     }
 
     fn after_read(&mut self, from: Source, id: i64, answer: &Response, now: DateTime<Utc>) -> Step {
         if is_gone(answer) {
-            return self.gone(from, now);
+            return self.gone(from);
         }
         if !(200..300).contains(&answer.status) {
             return self.fail(refusal(answer, now));
@@ -192,11 +210,11 @@ impl EnsureMeeting {
         self.finish(meeting)
     }
 
-    fn gone(&mut self, from: Source, now: DateTime<Utc>) -> Step {
+    fn gone(&mut self, from: Source) -> Step {
         match from {
-            Source::Known => self.find_or_create(now),
-            Source::List => self.choose(now),
-            Source::Create => self.lost(None, None, now),
+            Source::Known => self.find_or_create(),
+            Source::List => self.choose(),
+            Source::Create => self.lost(None, None),
         }
     }
 
@@ -221,7 +239,7 @@ impl EnsureMeeting {
             return self.finish(meeting);
         }
         if is_gone(answer) {
-            return self.gone(from, now);
+            return self.gone(from);
         }
         let failure = refusal(answer, now);
         // The link works at any time: a change that is refused for good, or until tomorrow, must
@@ -243,7 +261,7 @@ impl EnsureMeeting {
                 Step::Done(meeting)
             }
             Some(id) => {
-                let request = self.account.delete(id);
+                let request = self.account.api.delete(id);
                 self.send(State::Removing(meeting), request)
             }
         }
@@ -271,34 +289,31 @@ impl EnsureMeeting {
                 join_url,
             }),
             Some((Some(id), None)) => {
-                self.since = Some(now);
+                self.doubt = Some(self.settle);
                 self.read(Source::Create, id)
             }
-            _ => self.lost(Some(answer.status), wait(answer, now), now),
+            _ => self.lost(Some(answer.status), wait(answer, now)),
         }
     }
 
-    fn after_broken_create(&mut self, broken: Broken, now: DateTime<Utc>) -> Step {
+    fn after_broken_create(&mut self, broken: Broken) -> Step {
         match broken.reached {
             Reached::No => self.fail(API.broken(broken)),
-            Reached::Maybe => self.lost(None, None, now),
+            Reached::Maybe => self.lost(None, None),
         }
     }
 
     /// The create may have made a meeting of which nothing usable was seen.
-    fn lost(&mut self, status: Option<u16>, asked: Option<Duration>, now: DateTime<Utc>) -> Step {
-        self.since = Some(now);
+    fn lost(&mut self, status: Option<u16>, asked: Option<Duration>) -> Step {
+        self.doubt = Some(self.settle);
         let text = "Zoom may have made the meeting, but its answer was lost; meetlink looks for it before it makes another.";
         let wait = self.settle.max(asked.unwrap_or_default());
-        let step = self.doubt(text, wait);
-        match (step, status) {
-            (Step::Failed(failure), Some(status)) => Step::Failed(failure.status(status)),
-            (step, _) => step,
-        }
+        self.in_doubt(text, wait, status)
     }
 
-    fn doubt(&mut self, text: &str, wait: Duration) -> Step {
-        self.fail(Failure::new(Class::InDoubt, Reason::AnswerLost, text).after(Some(wait)))
+    fn in_doubt(&mut self, text: &str, wait: Duration, status: Option<u16>) -> Step {
+        let failure = Failure::new(Class::InDoubt, Reason::AnswerLost, text).after(Some(wait));
+        self.fail(Failure { status, ..failure })
     }
 }
 
@@ -318,9 +333,9 @@ impl Flow for EnsureMeeting {
             (State::Removing(meeting), Event::Answer(answer)) => {
                 self.after_remove(meeting, &answer, now)
             }
-            (State::Creating, Event::Broken(broken)) => self.after_broken_create(broken, now),
+            (State::Creating, Event::Broken(broken)) => self.after_broken_create(broken),
             // The create is under way and its outcome will not be seen.
-            (State::Creating, Event::Go) => self.lost(None, None, now),
+            (State::Creating, Event::Go) => self.lost(None, None),
             (
                 State::Reading(..) | State::Moving(..) | State::Listing | State::Removing(_),
                 Event::Broken(broken),

@@ -9,12 +9,35 @@ use crate::provider::http::Response;
 /// Longest page token that is sent back.
 const LONGEST_TOKEN: usize = 1_000;
 
+/// How every marker begins: such a meeting is some session's.
+const MARK: &str = "meetlink:";
+
 /// Meetings with the session's marker; the first made is the one to keep, so that every attempt
 /// that sees them all chooses the same.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     /// When it was made, and its id.
     meetings: Vec<(DateTime<Utc>, i64)>,
+    /// The one meeting without a mark that looks like the session's; none if there are several.
+    pub(super) like: Option<i64>,
+    likes: usize,
+}
+
+/// What tells a session's meeting from others where its mark is gone.
+#[derive(Debug)]
+pub(super) struct Likeness {
+    /// Its title.
+    pub(super) topic: String,
+    /// Its start.
+    pub(super) start: DateTime<Utc>,
+}
+
+impl Likeness {
+    fn fits(&self, entry: &Value) -> bool {
+        let text = |name| entry.get(name).and_then(Value::as_str);
+        text("topic") == Some(self.topic.as_str())
+            && text("start_time").and_then(time) == Some(self.start)
+    }
 }
 
 /// What a page of the list leads to.
@@ -29,11 +52,26 @@ pub(super) enum Page {
 impl Found {
     /// Takes the session's meetings from a page. `None` when it cannot be read as a whole: what
     /// cannot be read does not prove that nothing is there.
-    pub(super) fn add(&mut self, answer: &Response, marker: &str) -> Option<Page> {
+    ///
+    /// `like` is what a meeting without the mark may look like.
+    pub(super) fn add(
+        &mut self,
+        answer: &Response,
+        marker: &str,
+        like: Option<&Likeness>,
+    ) -> Option<Page> {
         let body = answer.json()?;
         for entry in body.get("meetings")?.as_array()? {
             let agenda = entry.get("agenda").and_then(Value::as_str);
             if !agenda.is_some_and(|text| text.contains(marker)) {
+                let foreign = agenda.is_some_and(|text| text.contains(MARK));
+                if !foreign && like.is_some_and(|like| like.fits(entry)) {
+                    let id = integer(entry.get("id")?).filter(|id| *id > 0)?;
+                    if self.like != Some(id) {
+                        self.likes += 1;
+                    }
+                    self.like = Some(id).filter(|_| self.likes == 1);
+                }
                 continue;
             }
             let id = integer(entry.get("id")?).filter(|id| *id > 0)?;

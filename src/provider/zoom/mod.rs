@@ -7,6 +7,7 @@
 mod answers;
 mod flow;
 mod found;
+mod removal;
 
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ mod tests;
 use chrono::{DateTime, Utc};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
+use uuid::Uuid;
 
 use super::answers::{Party, heading, span, utc_text};
 use super::http::{Auth, Body, Method, Request};
@@ -62,27 +64,32 @@ impl Provider for Zoom {
     }
 
     fn ensure(&self, to: &Endpoints, token: Secret, wish: Wish, known: Known) -> Box<dyn Flow> {
-        let account = Account {
-            api: to.api_url.clone(),
-            token,
-            wish,
-        };
-        Box::new(flow::EnsureMeeting::new(account, known))
+        let api = Api::new(to, token);
+        Box::new(flow::EnsureMeeting::new(Account { api, wish }, known))
+    }
+
+    fn remove(&self, to: &Endpoints, token: Secret, session: Uuid, known: Known) -> Box<dyn Flow> {
+        let api = Api::new(to, token);
+        Box::new(removal::RemoveMeeting::new(api, session, known))
     }
 }
 
-/// The requests for one session's meeting.
+/// The requests that any meeting may need.
 #[derive(Debug)]
-struct Account {
-    api: String,
+struct Api {
+    base: String,
     token: Secret,
-    wish: Wish,
 }
 
-impl Account {
+impl Api {
+    fn new(to: &Endpoints, token: Secret) -> Self {
+        let base = to.api_url.clone();
+        Self { base, token }
+    }
+
     fn request(&self, method: Method, path: &str) -> Request {
         let auth = Auth::Bearer(self.token.clone());
-        Request::new(method, format!("{}{path}", self.api), auth)
+        Request::new(method, format!("{}{path}", self.base), auth)
     }
 
     fn get(&self, id: i64) -> Request {
@@ -99,6 +106,21 @@ impl Account {
         self.request(Method::Get, &path)
     }
 
+    /// Removes a meeting that nobody needs; the tutor, who never knew of it, gets no mail.
+    fn delete(&self, id: i64) -> Request {
+        let path = format!("/meetings/{id}?schedule_for_reminder=false");
+        self.request(Method::Delete, &path)
+    }
+}
+
+/// The requests for one session's meeting.
+#[derive(Debug)]
+struct Account {
+    api: Api,
+    wish: Wish,
+}
+
+impl Account {
     /// Nothing but what makes it this session's meeting: all else is the tutor's own settings.
     fn create(&self) -> Request {
         let body = json!({
@@ -109,7 +131,8 @@ impl Account {
             "timezone": "UTC",
             "agenda": self.agenda(),
         });
-        self.request(Method::Post, "/users/me/meetings")
+        self.api
+            .request(Method::Post, "/users/me/meetings")
             .body(Body::Json(body))
             .once()
     }
@@ -121,14 +144,17 @@ impl Account {
             "duration": self.duration(),
             "timezone": "UTC",
         });
-        self.request(Method::Patch, &format!("/meetings/{id}"))
+        self.api
+            .request(Method::Patch, &format!("/meetings/{id}"))
             .body(Body::Json(body))
     }
 
-    /// Removes a surplus meeting; the tutor, who never knew of it, gets no mail.
-    fn delete(&self, id: i64) -> Request {
-        let path = format!("/meetings/{id}?schedule_for_reminder=false");
-        self.request(Method::Delete, &path)
+    /// What a meeting of this session looks like to a person.
+    fn likeness(&self) -> found::Likeness {
+        found::Likeness {
+            topic: heading(&self.wish, TITLE_LIMIT),
+            start: self.start(),
+        }
     }
 
     fn start(&self) -> DateTime<Utc> {

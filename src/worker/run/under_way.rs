@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use uuid::Uuid;
+
 use super::super::flight::Flight;
 use super::super::pool::{End, Report, Work};
 use super::super::step::After;
 use super::{FLIGHTS_PER_REQUEST, LOCKED_WAIT, UNSAVED_WAIT, Worker};
 use crate::domain::secret::Secret;
-use crate::pg::shared;
+use crate::pg::{interrupts, shared};
+use crate::provider::Flow;
 use crate::provider::http::Request;
 
 impl Worker {
@@ -21,18 +24,6 @@ impl Worker {
         }
     }
 
-    /// Requests under way. What rests, or waits for a token, sends nothing and must not keep others
-    /// from it.
-    pub(super) fn busy(&self) -> usize {
-        let waiting: usize = self
-            .renewals
-            .values()
-            .map(|renewal| renewal.waiting.len())
-            .sum();
-        let idle = waiting + self.resting.len() + self.granted.len();
-        self.flights.len().saturating_sub(idle) + self.renewals.len()
-    }
-
     /// Attempts that may be added: those that send nothing are bounded too, for the sake of memory.
     pub(super) fn spare(&self) -> usize {
         (self.settings.concurrency * FLIGHTS_PER_REQUEST).saturating_sub(self.flights.len())
@@ -42,10 +33,12 @@ impl Worker {
     pub(super) fn collect(&mut self) -> bool {
         let before = self.reports.len();
         for report in self.pool.reports() {
+            self.sending.remove(report.provider());
             match report {
                 Report::Attempt {
                     session,
                     end: End::Paused(flow, time),
+                    ..
                 } => {
                     self.resting.push((Instant::now() + time, session, flow));
                     // It sends nothing now: there is room for another.
@@ -64,12 +57,25 @@ impl Worker {
             awake.push((session, flow));
         }
         for (session, flow) in awake {
-            self.submit(Work::Attempt { session, flow });
+            self.submit_attempt(session, flow);
         }
     }
 
-    pub(super) fn submit(&self, work: Work) {
+    fn submit_attempt(&mut self, session: Uuid, flow: Box<dyn Flow>) {
+        if let Some(flight) = self.flights.get(&session) {
+            let provider = flight.provider.name();
+            let work = Work::Attempt {
+                session,
+                provider,
+                flow,
+            };
+            self.submit(provider, work);
+        }
+    }
+
+    fn submit(&mut self, provider: &'static str, work: Work) {
         if let Some(client) = &self.files.client {
+            self.sending.add(provider);
             self.pool
                 .submit(work, Arc::clone(client), self.settings.concurrency);
         }
@@ -77,6 +83,9 @@ impl Worker {
 
     /// Does what a committed step asks for.
     pub(super) fn apply(&mut self, after: After) {
+        // A commit that waits for a synchronous standby returns early when the process is told to
+        // end: what it should have made safe must not be sent then.
+        interrupts::check_between_statements();
         for session in after.landed {
             self.flights.remove(&session);
         }
@@ -86,9 +95,17 @@ impl Worker {
         for (flight, request) in after.renew {
             self.wait_for_token(flight, request.map(|request| *request));
         }
-        let queued: Vec<_> = self.granted.drain(..after.sent_from_queue).collect();
-        for (flight, token) in queued {
-            self.launch(flight, token);
+        self.breakers = after
+            .breakers
+            .unwrap_or_else(|| std::mem::take(&mut self.breakers));
+        self.configured = after.configured.unwrap_or(self.configured);
+        let queue = std::mem::take(&mut self.granted);
+        for (flight, token) in queue {
+            if after.dequeued.contains(&flight.claimed.session) {
+                self.launch(flight, token);
+            } else {
+                self.granted.push_back((flight, token));
+            }
         }
         for (flight, token) in after.granted {
             self.flights.insert(flight.claimed.session, flight.clone());
@@ -114,8 +131,7 @@ impl Worker {
         }
         // Without room nothing can begin, however due it is: the next end brings room.
         self.due = match after.next_due {
-            _ if self.limit() <= self.busy() || self.spare() == 0 => None,
-            _ if after.more => Some(Instant::now()),
+            _ if self.limit() <= self.sending.total() || self.spare() == 0 => None,
             Some(0) if after.claimed == 0 => Some(Instant::now() + LOCKED_WAIT),
             Some(wait) => {
                 let wait = Duration::from_millis(u64::try_from(wait).unwrap_or(0));
@@ -127,10 +143,11 @@ impl Worker {
 
     pub(super) fn launch(&mut self, flight: Flight, token: Secret) {
         let session = flight.claimed.session;
-        if let Some(flow) = flight.flow(&self.settings, token) {
-            self.submit(Work::Attempt { session, flow });
-        }
+        let flow = flight.flow(&self.settings, token);
         self.flights.insert(session, flight);
+        if let Some(flow) = flow {
+            self.submit_attempt(session, flow);
+        }
     }
 
     pub(super) fn wait_for_token(&mut self, flight: Flight, request: Option<Request>) {
@@ -141,11 +158,12 @@ impl Worker {
         renewal.waiting.push(session);
         self.flights.insert(session, flight);
         if let Some(request) = request {
-            self.submit(Work::Refresh {
+            let work = Work::Refresh {
                 account,
                 provider,
                 request,
-            });
+            };
+            self.submit(provider.name(), work);
         }
     }
 }

@@ -69,6 +69,31 @@ fn sessions_that_wait_for_a_conference_hold_nobody_up() {
 fn no_more_requests_are_under_way_than_the_setting_allows() {
     let app = App::with(|options| options.set("meetlink.concurrency", "3"));
     let student = app.person("student", "Sam");
+    let tutors = [
+        app.tutor(Provider::Zoom, "Zoe"),
+        app.tutor(Provider::Google, "Gus"),
+    ];
+    let slow = Action::Delay { ms: 100 };
+    app.simulator
+        .fault(Rule::always(Provider::Zoom, Call::Create, slow.clone()));
+    app.simulator
+        .fault(Rule::always(Provider::Google, Call::Insert, slow));
+    let sessions: Vec<_> = (0..12).map(|n| app.book(tutors[n % 2], student)).collect();
+    for session in sessions {
+        app.wait_for_link(session);
+    }
+    let [zoom, google] = [Provider::Zoom, Provider::Google].map(|p| app.simulator.in_flight(p).max);
+    // One place is kept from each for the sake of the other.
+    assert_eq!((zoom, google), (2, 2));
+}
+
+#[test]
+fn a_provider_that_is_alone_may_use_every_place() {
+    let app = App::with(|options| options.set("meetlink.concurrency", "3"));
+    app.client()
+        .batch_execute("DELETE FROM meetlink.providers WHERE provider = 'google_meet'")
+        .unwrap();
+    let student = app.person("student", "Sam");
     let tutor = app.tutor(Provider::Zoom, "Zoe");
     let slow = Action::Delay { ms: 100 };
     app.simulator

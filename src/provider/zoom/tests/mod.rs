@@ -1,3 +1,4 @@
+mod adopt;
 mod refusals;
 mod search;
 

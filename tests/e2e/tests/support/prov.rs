@@ -66,7 +66,9 @@ pub fn classes(app: &App, session: Uuid) -> Vec<String> {
 /// What the operator sees about a session's job.
 pub fn last_error(app: &App, session: Uuid) -> Option<String> {
     let row = app.client().query_one(
-        "SELECT last_error FROM meetlink.jobs WHERE session_id = $1",
+        "SELECT COALESCE(q.last_error, j.last_error)
+           FROM meetlink.jobs j LEFT JOIN meetlink.queue q USING (session_id)
+          WHERE j.session_id = $1",
         &[&session],
     );
     row.expect("a job").get(0)

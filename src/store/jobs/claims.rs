@@ -1,0 +1,264 @@
+//! Claiming jobs, and what a worker finds at its start.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::millis;
+use crate::domain::failure::Reason;
+use crate::pg::error::PgError;
+use crate::store::sql::{self, Row, from_uuid, from_uuids, get, maybe, maybe_uuid, uuid_at};
+
+/// Jobs of which provider may be claimed, and how many.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lane {
+    /// Name, as in `meetlink.jobs.lane`.
+    pub name: &'static str,
+    /// How many at most.
+    pub room: usize,
+}
+
+/// A job that was claimed.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    /// The session.
+    pub session: Uuid,
+    /// Provider of the last attempt.
+    pub provider: Option<String>,
+    /// Attempts that count, this one included.
+    pub attempts: i32,
+    /// Failures in a row before this attempt.
+    pub setbacks: i32,
+    /// Whether a person asked for this attempt.
+    pub hurried: bool,
+    /// Whether the meeting is to be removed.
+    pub gone: bool,
+    /// Whether the meeting is to follow its session to another time; the session has its link.
+    pub moved: bool,
+    /// Whether a person says that the meeting exists.
+    pub adopt: bool,
+    /// Since when a meeting may exist without our knowing.
+    pub may_exist_since: Option<DateTime<Utc>>,
+    /// Whether the job was in doubt.
+    pub was_in_doubt: bool,
+    /// Tutor in whose account a meeting was made or may have been made.
+    pub account: Option<Uuid>,
+    /// Cause of the last failure.
+    pub reason: Option<Reason>,
+    /// The meeting made before: external id and link.
+    pub made: Option<(String, String)>,
+    /// Number of the attempt in the ledger.
+    pub number: i32,
+    /// When the attempt began, in microseconds since the Unix epoch.
+    pub started_at: i64,
+}
+
+fn micros(row: &Row<'_>, at: usize) -> Result<Option<DateTime<Utc>>, PgError> {
+    Ok(maybe::<i64>(row, at)?.and_then(sql::to_time))
+}
+
+/// Claims due jobs for this process, soonest sessions first: so many of each lane, and `limit` in
+/// all.
+pub fn claim(
+    lanes: &[Lane],
+    limit: usize,
+    holder: i32,
+    lease: Duration,
+) -> Result<Vec<Claimed>, PgError> {
+    let names: Vec<&str> = lanes.iter().map(|lane| lane.name).collect();
+    let rooms: Vec<i64> = lanes.iter().map(|lane| number(lane.room)).collect();
+    sql::query(
+        "WITH lanes AS MATERIALIZED ( \
+           SELECT l.name, l.room \
+             FROM ROWS FROM (pg_catalog.unnest($4), pg_catalog.unnest($5)) l(name, room)), \
+         fresh AS MATERIALIZED ( \
+           SELECT f.* FROM lanes l CROSS JOIN LATERAL ( \
+             SELECT j.session_id, j.starts_at, j.state FROM meetlink.jobs j \
+              WHERE j.state = 'pending' AND j.lane = l.name \
+              ORDER BY j.starts_at, j.session_id LIMIT l.room FOR UPDATE SKIP LOCKED) f), \
+         again AS MATERIALIZED ( \
+           SELECT f.* FROM lanes l CROSS JOIN LATERAL ( \
+             SELECT j.session_id, j.starts_at, j.state FROM meetlink.jobs j \
+              WHERE j.state IN ('retrying', 'in_doubt') AND j.lane = l.name \
+                AND j.due_at <= pg_catalog.clock_timestamp() \
+              ORDER BY j.due_at LIMIT l.room FOR UPDATE SKIP LOCKED) f), \
+         chosen AS ( \
+           SELECT * FROM fresh UNION ALL SELECT * FROM again ORDER BY starts_at LIMIT $1) \
+         UPDATE meetlink.jobs j \
+            SET state = 'creating', due_at = NULL, attempts = j.attempts + 1, news = false, \
+                lease_holder = $2, \
+                lease_until = pg_catalog.clock_timestamp() + $3 * interval '1 ms', \
+                changed_at = pg_catalog.now() \
+           FROM chosen c WHERE j.session_id = c.session_id \
+         RETURNING j.session_id, j.provider, j.attempts, \
+                   (extract(epoch FROM j.may_exist_since) * 1000000)::bigint, \
+                   c.state = 'in_doubt', j.account_id, j.external_id, j.join_url, \
+                   (SELECT COALESCE(pg_catalog.max(a.number), 0) FROM meetlink.attempts a \
+                     WHERE a.session_id = j.session_id) + 1, \
+                   (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint, \
+                   j.reason, j.setbacks, j.hurried, j.wish = 'gone', j.adopt, j.wish = 'moved'",
+        &[
+            number(limit).into(),
+            holder.into(),
+            millis(lease).into(),
+            names.into(),
+            rooms.into(),
+        ],
+        |row| {
+            let external = maybe::<String>(row, 7)?;
+            let url = maybe::<String>(row, 8)?;
+            Ok(Claimed {
+                session: uuid_at(row, 1)?,
+                provider: maybe(row, 2)?,
+                attempts: get(row, 3)?,
+                setbacks: get(row, 12)?,
+                hurried: get(row, 13)?,
+                gone: get(row, 14)?,
+                adopt: get(row, 15)?,
+                moved: get(row, 16)?,
+                may_exist_since: micros(row, 4)?,
+                was_in_doubt: get(row, 5)?,
+                account: maybe_uuid(row, 6)?,
+                reason: maybe::<String>(row, 11)?.as_deref().and_then(Reason::parse),
+                made: external.zip(url),
+                number: get(row, 9)?,
+                started_at: get(row, 10)?,
+            })
+        },
+    )
+}
+
+/// Notes, before it is sent, that a request which creates is about to go out.
+pub fn mark_sent(session: Uuid, provider: &str, tutor: Uuid) -> Result<(), PgError> {
+    sql::execute(
+        "UPDATE meetlink.jobs \
+            SET may_exist_since = COALESCE( \
+                  CASE WHEN provider = $2 AND account_id = $3 THEN may_exist_since END, \
+                  pg_catalog.clock_timestamp()), \
+                provider = $2, account_id = $3, lane = $2 \
+          WHERE session_id = $1",
+        &[
+            from_uuid(session).into(),
+            provider.into(),
+            from_uuid(tutor).into(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Takes back every lease but those of `own` sessions: the caller is the only worker of this
+/// database, so whoever held another is gone (or worked in the database that this is a copy of).
+/// Returns how many there were.
+pub fn take_back_leases(own: &[Uuid]) -> Result<usize, PgError> {
+    sql::execute(
+        "WITH lost AS ( \
+           UPDATE meetlink.jobs \
+              SET state = CASE WHEN may_exist_since IS NOT NULL AND provider = 'zoom' \
+                               THEN 'in_doubt' ELSE 'retrying' END, \
+                  due_at = pg_catalog.clock_timestamp(), lease_holder = NULL, lease_until = NULL, \
+                  attempts = greatest(attempts - 1, 0), reason = 'interrupted', \
+                  last_error = 'The worker or the server stopped in the middle of the attempt; it \
+is taken up again.', \
+                  changed_at = pg_catalog.now() \
+            WHERE state = 'creating' AND session_id <> ALL ($1) \
+           RETURNING session_id, provider) \
+         INSERT INTO meetlink.attempts (session_id, provider, number, started_at, ended_at, class, \
+                                        error) \
+         SELECT l.session_id, l.provider, \
+                (SELECT COALESCE(pg_catalog.max(a.number), 0) FROM meetlink.attempts a \
+                  WHERE a.session_id = l.session_id) + 1, \
+                pg_catalog.now(), pg_catalog.now(), 'retry', \
+                'The worker or the server stopped in the middle of the attempt.' \
+           FROM lost l",
+        &[from_uuids(own.iter().copied()).into()],
+    )
+}
+
+/// Makes dates of an earlier run good for this one. Nobody knows how long the server was away, nor
+/// whether its clock was right then: a doubt settles anew, and a wait that was begun in what is now
+/// the future lasts as long as it was meant to. Lanes that there are no more become unknown.
+pub fn take_over(lanes: &[&str]) -> Result<(), PgError> {
+    sql::execute(
+        "UPDATE meetlink.jobs SET lane = '' \
+          WHERE lane <> ALL ($1) AND state IN ('pending', 'retrying', 'in_doubt')",
+        &[lanes.to_vec().into()],
+    )?;
+    sql::execute(
+        "UPDATE meetlink.jobs SET may_exist_since = pg_catalog.clock_timestamp() \
+          WHERE may_exist_since IS NOT NULL AND state NOT IN ('ready', 'not_needed')",
+        &[],
+    )?;
+    sql::execute(
+        "UPDATE meetlink.jobs \
+            SET due_at = pg_catalog.clock_timestamp() + greatest(due_at - changed_at, '0'), \
+                changed_at = pg_catalog.clock_timestamp() \
+          WHERE due_at IS NOT NULL \
+            AND changed_at > pg_catalog.clock_timestamp() + interval '1 second'",
+        &[],
+    )?;
+    sql::execute(
+        "UPDATE meetlink.holds \
+            SET until = pg_catalog.clock_timestamp() + greatest(until - since, '0'), \
+                since = pg_catalog.clock_timestamp() \
+          WHERE since > pg_catalog.clock_timestamp() + interval '1 second'",
+        &[],
+    )?;
+    Ok(())
+}
+
+/// Moves every date that is waited for, after the wall clock was stepped by so many milliseconds.
+pub fn shift_dates(by: i64) -> Result<(), PgError> {
+    sql::execute(
+        "UPDATE meetlink.jobs \
+            SET due_at = due_at + $1 * interval '1 ms', \
+                lease_until = lease_until + $1 * interval '1 ms', \
+                may_exist_since = may_exist_since + $1 * interval '1 ms', \
+                changed_at = changed_at + $1 * interval '1 ms' \
+          WHERE state IN ('creating', 'retrying', 'in_doubt')",
+        &[by.into()],
+    )?;
+    sql::execute(
+        "UPDATE meetlink.holds SET until = until + $1 * interval '1 ms', \
+                                   since = since + $1 * interval '1 ms'",
+        &[by.into()],
+    )?;
+    Ok(())
+}
+
+/// Whatever is unfinished may have gone further in a past that this database does not know: every
+/// job looks before it creates. Those of Zoom wait out the settling time for that.
+pub fn doubt_everything() -> Result<(), PgError> {
+    sql::execute(
+        "UPDATE meetlink.jobs SET may_exist_since = pg_catalog.clock_timestamp() \
+          WHERE state NOT IN ('ready', 'not_needed')",
+        &[],
+    )?;
+    sql::execute(
+        "UPDATE meetlink.inbox SET wish = 5 WHERE session_id IS NOT NULL",
+        &[],
+    )?;
+    Ok(())
+}
+
+/// Milliseconds until the next job of these lanes is due (0 if one is), or `None` when none waits.
+pub fn next_due(lanes: &[&str]) -> Result<Option<i64>, PgError> {
+    sql::query_one(
+        "SELECT pg_catalog.min(d.wait)::bigint \
+           FROM pg_catalog.unnest($1) l(name) CROSS JOIN LATERAL ( \
+             (SELECT pg_catalog.ceil(1000 * extract(epoch FROM \
+                       j.due_at - pg_catalog.clock_timestamp())) \
+                FROM meetlink.jobs j WHERE j.state IN ('retrying', 'in_doubt') \
+                 AND j.lane = l.name ORDER BY j.due_at LIMIT 1) \
+             UNION ALL \
+             (SELECT 0 FROM meetlink.jobs j WHERE j.state = 'pending' AND j.lane = l.name \
+               LIMIT 1)) d(wait)",
+        &[lanes.to_vec().into()],
+        |row| Ok(maybe::<i64>(row, 1)?.map(|wait| wait.max(0))),
+    )
+    .map(Option::flatten)
+}
+
+fn number(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

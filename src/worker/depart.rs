@@ -1,0 +1,249 @@
+//! What leaves next: attempts that have waited for room, then jobs that are due. Inside the step's
+//! transaction.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use chrono::Utc;
+use uuid::Uuid;
+
+use super::careful;
+use super::flight::{Clients, Desk, Ready, prepare};
+use super::outcome::Office;
+use super::rooms::Rooms;
+use super::step::{After, View, still_in_doubt};
+use super::tokens::{self, UnderWay};
+use crate::config::Settings;
+use crate::domain::failure::Reason;
+use crate::domain::state::State;
+use crate::pg::error::PgError;
+use crate::pg::process;
+use crate::store::jobs::Claimed;
+use crate::store::mapped::Mapped;
+use crate::store::{app, config, holds, jobs};
+
+/// Decides what is sent now, as far as there is room.
+pub fn depart(
+    view: &View<'_>,
+    mapped: &Mapped,
+    office: &Office<'_>,
+    after: &mut After,
+) -> Result<(), PgError> {
+    if view.limit == 0 {
+        return Ok(());
+    }
+    let holds = holds::holds()?;
+    let mut rooms = Rooms {
+        limit: view.limit,
+        configured: view.configured,
+        holds: &holds,
+        sending: view.sending.clone(),
+    };
+    for (flight, _) in view.granted {
+        if rooms.take(flight.provider.name()) {
+            after.dequeued.push(flight.claimed.session);
+        }
+    }
+    for (flight, token) in std::mem::take(&mut after.granted) {
+        if rooms.take(flight.provider.name()) {
+            after.launch.push((flight, token));
+        } else {
+            after.granted.push((flight, token));
+        }
+    }
+    for (flight, request) in &after.renew {
+        if request.is_some() {
+            rooms.sending.add(flight.provider.name());
+        }
+    }
+    claim(view, mapped, office, &mut rooms, after)?;
+    let lanes = rooms.lanes(&office.breakers.borrow());
+    let names: Vec<&str> = lanes.iter().map(|lane| lane.name).collect();
+    let due = if names.is_empty() {
+        None
+    } else {
+        jobs::next_due(&names)?
+    };
+    after.next_due = due.into_iter().chain(rooms.next_end()).min();
+    Ok(())
+}
+
+pub(super) fn oauth_clients() -> Result<Clients, PgError> {
+    let stored = config::oauth_clients()?.into_iter();
+    Ok(stored
+        .map(|(provider, id, secret)| (provider, (id, secret)))
+        .collect())
+}
+
+/// Claims jobs of the lanes that have room, and decides about each.
+fn claim(
+    view: &View<'_>,
+    mapped: &Mapped,
+    office: &Office<'_>,
+    rooms: &mut Rooms<'_>,
+    after: &mut After,
+) -> Result<(), PgError> {
+    let lanes = rooms.lanes(&office.breakers.borrow());
+    let all = rooms.limit.saturating_sub(rooms.sending.total());
+    let limit = all.min(view.spare);
+    if limit == 0 {
+        return Ok(());
+    }
+    let claimed = jobs::claim(&lanes, limit, process::my_pid(), lease(view.settings))?;
+    if claimed.is_empty() {
+        return Ok(());
+    }
+    after.claimed = claimed.len();
+    let loaded = if view.careful {
+        careful::load_each(mapped, office, &claimed)?
+    } else {
+        load(mapped, &claimed)?
+    };
+    let Loaded {
+        sessions,
+        names,
+        connections,
+        failed,
+    } = loaded;
+    let clients = oauth_clients()?;
+    after.configured = Some(clients.len());
+    for job in claimed.iter().filter(|job| !failed.contains(&job.session)) {
+        let tried = rooms.tried(&office.breakers.borrow(), |name| {
+            let under_way = view.renewals.keys().any(|account| account.1 == name);
+            let mut begun = after.renew.iter().map(|(flight, _)| flight.provider.name());
+            under_way || begun.any(|other| other == name)
+        });
+        let desk = Desk {
+            settings: view.settings,
+            keys: view.keys,
+            sessions: &sessions,
+            names: &names,
+            connections: &connections,
+            clients: &clients,
+            holds: rooms.holds,
+            tried: &tried,
+            now: Utc::now(),
+        };
+        let ready = prepare(job, &desk);
+        if job.gone && sessions.get(&job.session).is_some_and(|s| s.wants) {
+            jobs::want_again(job.session)?;
+        }
+        settle(view, office, job, ready, rooms, after)?;
+    }
+    Ok(())
+}
+
+/// What claimed jobs are about.
+#[derive(Default)]
+pub(super) struct Loaded {
+    /// Sessions by id.
+    pub sessions: HashMap<Uuid, app::Session>,
+    /// Names of tutors and students.
+    pub names: HashMap<Uuid, String>,
+    /// Connections by tutor.
+    pub connections: HashMap<Uuid, Vec<app::Connection>>,
+    /// Jobs that have failed already, since their rows cannot be read.
+    pub failed: HashSet<Uuid>,
+}
+
+/// Reads what claimed jobs are about.
+pub(super) fn load(mapped: &Mapped, claimed: &[Claimed]) -> Result<Loaded, PgError> {
+    let ids: Vec<Uuid> = claimed.iter().map(|job| job.session).collect();
+    let sessions = app::sessions(mapped, &ids)?.into_iter();
+    let sessions: HashMap<Uuid, app::Session> = sessions.map(|s| (s.id, s)).collect();
+    let tutors: HashSet<Uuid> = sessions
+        .values()
+        .filter_map(|session| session.tutor)
+        .collect();
+    let students = sessions.values().filter_map(|session| session.student);
+    let people: HashSet<Uuid> = tutors.iter().copied().chain(students).collect();
+    let names = app::names(mapped, &people.into_iter().collect::<Vec<_>>())?;
+    // What has to go is in the account in which it was made, whoever teaches now.
+    let accounts = claimed.iter().filter(|job| job.gone);
+    let accounts = accounts.filter_map(|job| job.account);
+    let tutors: HashSet<Uuid> = tutors.into_iter().chain(accounts).collect();
+    let tutors: Vec<Uuid> = tutors.into_iter().collect();
+    let mut connections: HashMap<Uuid, Vec<app::Connection>> = HashMap::new();
+    for connection in app::connections(mapped, &tutors)? {
+        connections
+            .entry(connection.tutor)
+            .or_default()
+            .push(connection);
+    }
+    Ok(Loaded {
+        sessions,
+        names,
+        connections,
+        failed: HashSet::new(),
+    })
+}
+
+fn settle(
+    view: &View<'_>,
+    office: &Office<'_>,
+    job: &Claimed,
+    ready: Ready,
+    rooms: &mut Rooms<'_>,
+    after: &mut After,
+) -> Result<(), PgError> {
+    match ready {
+        Ready::Over(state) => {
+            jobs::finish(job.session, state, false)?;
+            jobs::announce(job.session, state)?;
+            after.ready |= state == State::Ready;
+        }
+        Ready::Later(provider, wait, reason, text) => {
+            let name = provider.name();
+            jobs::postpone(job.session, job.was_in_doubt, name, wait, &reason, &text)?;
+            let state = if job.was_in_doubt {
+                State::InDoubt
+            } else {
+                State::Retrying
+            };
+            jobs::announce(job.session, state)?;
+        }
+        Ready::Write(flight) => {
+            let state = office.write_again(&flight)?;
+            after.ready |= state == State::Ready;
+        }
+        Ready::Orphan => {
+            jobs::orphan(job.session)?;
+            jobs::announce(job.session, State::NotNeeded)?;
+        }
+        Ready::Go(flight, token) => {
+            rooms.sending.add(flight.provider.name());
+            after.launch.push((flight, token));
+        }
+        Ready::Renew(flight, request) => match tokens::under_way(view, after, &flight) {
+            UnderWay::No => {
+                rooms.sending.add(flight.provider.name());
+                after.renew.push((flight, Some(request)));
+            }
+            UnderWay::Same => after.renew.push((flight, None)),
+            UnderWay::Other => {
+                let reason = Reason::Interrupted.as_str();
+                let wait = tokens::OTHER_WAIT;
+                let name = flight.provider.name();
+                jobs::postpone(
+                    job.session,
+                    job.was_in_doubt,
+                    name,
+                    wait,
+                    reason,
+                    tokens::OTHER,
+                )?;
+            }
+        },
+        Ready::Fail(provider, flight, failure) => {
+            let failure = still_in_doubt(job, failure);
+            office.failed(job, provider, flight.as_deref(), &failure, None)?;
+        }
+    }
+    Ok(())
+}
+
+/// How long a claim is good for: an attempt is a handful of requests. It matters to people who
+/// look at the queue; a worker that is gone is noticed at once, by its successor.
+fn lease(settings: &Settings) -> Duration {
+    settings.request_timeout * 6 + Duration::from_secs(30)
+}

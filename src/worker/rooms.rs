@@ -1,0 +1,252 @@
+//! How many requests may go where: the share of each provider, none for one that must not be
+//! called, one for one that is tried after it was down.
+
+use std::collections::HashMap;
+
+use crate::domain::breaker::{Breaker, Side};
+use crate::provider;
+use crate::store::holds::Held;
+use crate::store::jobs::Lane;
+
+/// The lane of jobs whose provider is not known yet, and of those that somebody asked for.
+pub const ANY: &str = "";
+/// One in so many requests is kept free of a provider while there is another: one that stalls does
+/// not take every place.
+const KEPT_FREE: usize = 16;
+
+/// Names of the providers' lanes.
+pub fn lanes() -> Vec<&'static str> {
+    let names = provider::all().iter().map(|provider| provider.name());
+    names.collect()
+}
+
+/// Requests under way, by provider.
+#[derive(Clone, Debug, Default)]
+pub struct Sending(HashMap<&'static str, usize>);
+
+impl Sending {
+    /// One more.
+    pub fn add(&mut self, provider: &'static str) {
+        *self.0.entry(provider).or_default() += 1;
+    }
+
+    /// One less.
+    pub fn remove(&mut self, provider: &'static str) {
+        if let Some(count) = self.0.get_mut(provider) {
+            *count = count.saturating_sub(1);
+        }
+    }
+
+    /// So many at a provider.
+    pub fn at(&self, provider: &str) -> usize {
+        self.0.get(provider).copied().unwrap_or(0)
+    }
+
+    /// So many in all.
+    pub fn total(&self) -> usize {
+        self.0.values().sum()
+    }
+}
+
+/// The circuit breakers of all providers.
+#[derive(Clone, Debug, Default)]
+pub struct Breakers(HashMap<(&'static str, bool), Breaker>);
+
+impl Breakers {
+    /// One of them.
+    pub fn of(&mut self, provider: &'static str, side: Side) -> &mut Breaker {
+        self.0.entry((provider, side == Side::Tokens)).or_default()
+    }
+
+    /// Whether a provider was down and has not answered since.
+    pub fn is_tripped(&self, provider: &'static str, side: Side) -> bool {
+        let breaker = self.0.get(&(provider, side == Side::Tokens));
+        breaker.is_some_and(Breaker::is_tripped)
+    }
+}
+
+/// Where one request is trying whether a provider that was down is back.
+#[derive(Clone, Debug, Default)]
+pub struct Tried {
+    meetings: Vec<&'static str>,
+    tokens: Vec<&'static str>,
+}
+
+impl Tried {
+    /// Whether it is this side of this provider.
+    pub fn at(&self, provider: &str, side: Side) -> bool {
+        match side {
+            Side::Meetings => self.meetings.contains(&provider),
+            Side::Tokens => self.tokens.contains(&provider),
+        }
+    }
+}
+
+/// Everything that decides.
+pub struct Rooms<'a> {
+    /// Requests at once, in all.
+    pub limit: usize,
+    /// Providers that the operator has configured; 0 where that is not known yet.
+    pub configured: usize,
+    /// Holds in force.
+    pub holds: &'a [Held],
+    /// Requests under way, and those that are about to be.
+    pub sending: Sending,
+}
+
+impl Rooms<'_> {
+    /// Takes a place for a request to a provider, if there is one.
+    pub fn take(&mut self, provider: &'static str) -> bool {
+        let free = self.sending.total() < self.limit && self.share_left(provider) > 0;
+        if free {
+            self.sending.add(provider);
+        }
+        free
+    }
+
+    /// What is left of a provider's share.
+    fn share_left(&self, provider: &str) -> usize {
+        let kept = if self.configured == 1 {
+            0
+        } else {
+            self.limit.div_ceil(KEPT_FREE).min(self.limit / 2)
+        };
+        (self.limit - kept).saturating_sub(self.sending.at(provider))
+    }
+
+    fn is_held(&self, provider: &str) -> bool {
+        self.holds.iter().any(|held| {
+            held.provider == provider && held.tutor.is_none() && held.side == Side::Meetings
+        })
+    }
+
+    /// The lanes from which jobs may be claimed now.
+    pub fn lanes(&self, breakers: &Breakers) -> Vec<Lane> {
+        let all = self.limit.saturating_sub(self.sending.total());
+        let mut lanes = vec![Lane {
+            name: ANY,
+            room: all,
+        }];
+        for provider in provider::all() {
+            let name = provider.name();
+            let room = if self.is_held(name) {
+                0
+            } else if breakers.is_tripped(name, Side::Meetings) {
+                1usize.saturating_sub(self.sending.at(name))
+            } else {
+                self.share_left(name)
+            };
+            lanes.push(Lane {
+                name,
+                room: room.min(all),
+            });
+        }
+        lanes.retain(|lane| lane.room > 0);
+        lanes
+    }
+
+    /// Where a request is trying whether a provider is back. `renewing`: whether a token of its is
+    /// being renewed.
+    pub fn tried(&self, breakers: &Breakers, renewing: impl Fn(&str) -> bool) -> Tried {
+        let names = || provider::all().iter().map(|provider| provider.name());
+        let meetings = names()
+            .filter(|name| breakers.is_tripped(name, Side::Meetings) && self.sending.at(name) > 0);
+        let tokens =
+            names().filter(|name| breakers.is_tripped(name, Side::Tokens) && renewing(name));
+        Tried {
+            meetings: meetings.collect(),
+            tokens: tokens.collect(),
+        }
+    }
+
+    /// Milliseconds until the first hold of a whole provider ends.
+    pub fn next_end(&self) -> Option<i64> {
+        let whole = self.holds.iter().filter(|held| held.tutor.is_none());
+        whole.map(|held| held.wait_ms.max(1)).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    fn rooms<'a>(limit: usize, configured: usize, holds: &'a [Held]) -> Rooms<'a> {
+        Rooms {
+            limit,
+            configured,
+            holds,
+            sending: Sending::default(),
+        }
+    }
+
+    fn room(rooms: &Rooms<'_>, breakers: &Breakers, name: &str) -> usize {
+        let lanes = rooms.lanes(breakers);
+        let found = lanes.iter().find(|lane| lane.name == name);
+        found.map_or(0, |lane| lane.room)
+    }
+
+    fn hold(provider: &str, side: Side) -> Held {
+        Held {
+            provider: provider.to_owned(),
+            side,
+            tutor: None,
+            wait_ms: 700,
+            reason: "provider_down".to_owned(),
+            error: String::new(),
+        }
+    }
+
+    #[test]
+    fn one_provider_never_takes_every_place_while_there_is_another() {
+        let none = Breakers::default();
+        assert_eq!(room(&rooms(32, 1, &[]), &none, "zoom"), 32);
+        for configured in [0, 2] {
+            let mut rooms = rooms(32, configured, &[]);
+            assert_eq!(room(&rooms, &none, "zoom"), 30);
+            assert_eq!(room(&rooms, &none, ANY), 32);
+            while rooms.take("zoom") {}
+            assert_eq!(room(&rooms, &none, "zoom"), 0);
+            assert_eq!(room(&rooms, &none, "google_meet"), 2);
+            assert!(rooms.take("google_meet") && rooms.take("google_meet"));
+            assert!(!rooms.take("google_meet"));
+        }
+    }
+
+    #[test]
+    fn the_smallest_limit_still_lets_everybody_through() {
+        assert_eq!(room(&rooms(1, 2, &[]), &Breakers::default(), "zoom"), 1);
+    }
+
+    #[test]
+    fn a_provider_that_is_held_gets_nothing_and_one_that_is_tried_gets_one() {
+        let mut breakers = Breakers::default();
+        let policy = crate::domain::backoff::Policy {
+            base: Duration::from_millis(1),
+            max: Duration::from_millis(1),
+            max_attempts: 1,
+        };
+        let begin = Instant::now();
+        for n in 0..5 {
+            let breaker = breakers.of("zoom", Side::Meetings);
+            breaker.bad(uuid::Uuid::from_u128(n), begin, &policy, 0);
+        }
+        let holds = [
+            hold("zoom", Side::Meetings),
+            hold("google_meet", Side::Tokens),
+        ];
+        let held = rooms(32, 2, &holds);
+        assert_eq!(room(&held, &breakers, "zoom"), 0);
+        assert_eq!(room(&held, &breakers, "google_meet"), 30);
+        assert_eq!(held.next_end(), Some(700));
+        let mut trying = rooms(32, 2, &[]);
+        assert_eq!(room(&trying, &breakers, "zoom"), 1);
+        let tried = |rooms: &Rooms<'_>| rooms.tried(&breakers, |_| true);
+        assert!(!tried(&trying).at("zoom", Side::Meetings));
+        assert!(trying.take("zoom"));
+        assert_eq!(room(&trying, &breakers, "zoom"), 0);
+        assert!(tried(&trying).at("zoom", Side::Meetings));
+        assert!(!tried(&trying).at("zoom", Side::Tokens));
+    }
+}
