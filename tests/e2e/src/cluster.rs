@@ -1,5 +1,6 @@
 use crate::account::{give_to_server, temp_dir};
 use crate::failure::{Context, Failure, Result};
+use crate::installation;
 use crate::logs;
 use crate::options::{ClusterOptions, StopMode};
 use crate::server::Server;
@@ -24,6 +25,7 @@ pub struct Cluster {
     base: PathBuf,
     bin: PathBuf,
     settings: Settings,
+    environment: Vec<(String, String)>,
     server: Option<Server>,
     watchdog: Watchdog,
     abandoned: bool,
@@ -48,6 +50,16 @@ impl Cluster {
     /// # Errors
     /// Says why, with the end of the server's log.
     pub fn try_start(options: ClusterOptions) -> Result<Self> {
+        let mut cluster = Self::prepare(options, |cluster| template::copy_to(&cluster.data_dir()))?;
+        cluster.try_start_again()?;
+        Ok(cluster)
+    }
+
+    /// Everything but the start, with data that `fill` puts into the data folder.
+    pub(crate) fn prepare(
+        options: ClusterOptions,
+        fill: impl FnOnce(&Self) -> Result<()>,
+    ) -> Result<Self> {
         let bin = template::bin_dir()?;
         let base = make_base()?;
         let watchdog = Watchdog::start(&base, keep_wanted())?;
@@ -56,13 +68,17 @@ impl Cluster {
             base,
             bin,
             settings,
+            environment: options.environment,
             server: None,
             watchdog,
             abandoned: false,
         };
         logs::register(&cluster.log_path());
 
-        template::copy_to(&cluster.data_dir())?;
+        if options.own_installation {
+            cluster.bin = installation::copy_to(&cluster.base)?;
+        }
+        fill(&cluster)?;
         std::fs::create_dir(cluster.socket_dir())
             .context(|| "creating the socket's folder".to_owned())?;
         give_to_server(&cluster.socket_dir())?;
@@ -87,7 +103,6 @@ impl Cluster {
         );
         cluster.settings.set("port", &Self::PORT.to_string());
         cluster.write_settings()?;
-        cluster.try_start_again()?;
         Ok(cluster)
     }
 
@@ -117,6 +132,7 @@ impl Cluster {
             &self.bin,
             &self.data_dir(),
             &self.log_path(),
+            &self.environment,
         )?);
         Ok(())
     }

@@ -28,13 +28,16 @@
 mod account;
 pub mod app;
 mod cluster;
+mod copies;
 mod failure;
+mod installation;
 mod logs;
 mod options;
 mod server;
 mod sessions;
 mod settings;
 mod template;
+pub mod torture;
 pub mod wait;
 mod watchdog;
 

@@ -8,6 +8,8 @@ pub struct ClusterOptions {
     pub(crate) preload: bool,
     pub(crate) settings: Settings,
     pub(crate) keys: Vec<(String, String)>,
+    pub(crate) own_installation: bool,
+    pub(crate) environment: Vec<(String, String)>,
 }
 
 impl ClusterOptions {
@@ -28,12 +30,27 @@ impl ClusterOptions {
             preload: true,
             settings,
             keys: Vec::new(),
+            own_installation: false,
+            environment: Vec::new(),
         }
     }
 
     /// Leaves `shared_preload_libraries` empty: a server where meetlink is installed, not loaded.
     pub fn without_preload(mut self) -> Self {
         self.preload = false;
+        self
+    }
+
+    /// Gives the cluster a copy of PostgreSQL and meetlink for itself, whose files a test may
+    /// change: see [`crate::Cluster::library`] and [`crate::Cluster::extension_dir`].
+    pub fn own_installation(mut self) -> Self {
+        self.own_installation = true;
+        self
+    }
+
+    /// A variable of the server's environment, at each of its starts.
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 

@@ -22,7 +22,12 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts a server and returns when it accepts connections.
-    pub(crate) fn start(bin: &Path, data: &Path, log: &Path) -> Result<Self> {
+    pub(crate) fn start(
+        bin: &Path,
+        data: &Path,
+        log: &Path,
+        environment: &[(String, String)],
+    ) -> Result<Self> {
         let log_file = OpenOptions::new()
             .create(true)
             .append(true)
@@ -34,6 +39,7 @@ impl Server {
         let child = server_command(&bin.join("postgres"))?
             .arg("-D")
             .arg(data)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log_file)
             .stderr(log_file_too)

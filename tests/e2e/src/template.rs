@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::Mutex;
 
 /// Raise it when the arguments of `initdb` or the files written here change.
-const LAYOUT: &str = "v1";
+const LAYOUT: &str = "v2";
 
 /// The folder with PostgreSQL's programs that the set-up made.
 pub(crate) fn bin_dir() -> Result<PathBuf> {
@@ -71,7 +71,8 @@ fn ensure() -> Result<PathBuf> {
     made.map(|()| ready)
 }
 
-fn init(bin: &Path, data: &Path) -> Result<()> {
+/// Makes `data` a fresh data folder with a system identifier of its own, which takes longer.
+pub(crate) fn init(bin: &Path, data: &Path) -> Result<()> {
     let output = server_command(&bin.join("initdb"))?
         .args([
             "--username=postgres",
@@ -93,7 +94,8 @@ fn init(bin: &Path, data: &Path) -> Result<()> {
     };
     write(
         "pg_hba.conf",
-        "# The socket's folder is private: whoever gets there may come in.\nlocal all all trust\n",
+        "# The socket's folder is private: whoever gets there may come in.\n\
+         local all all trust\nlocal replication all trust\n",
     )?;
     let conf = data.join("postgresql.conf");
     let sample =
