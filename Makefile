@@ -3,16 +3,20 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo test bench check install clean distclean
+.PHONY: help setup build demo test bench torture soak check install clean distclean
 
-# What follows the demo's or the benchmark's name on their command line.
+# What follows a program's name on its command line.
 DEMO_ARGS ?=
 BENCH_ARGS ?=
+TORTURE_ARGS ?=
+SOAK_ARGS ?=
 
 help:
 	@echo 'make demo       see it work: a private cluster, a provider simulator, bookings and their links'
 	@echo 'make test       everything: lints, unit, in-server and end-to-end tests'
 	@echo 'make bench      how fast it is: latency from COMMIT to link, and throughput'
+	@echo 'make torture    kill the worker at each of its system calls, in four ways, and count meetings'
+	@echo 'make soak       ten minutes of bookings with faults and kills, and what became of them'
 	@echo 'make check      form, lints, and the walls between the rooms'
 	@echo 'make install    build and install into your PostgreSQL (PG_CONFIG=... chooses which)'
 	@echo 'make setup      only install what is missing and make the private PostgreSQL'
@@ -32,6 +36,14 @@ demo: setup
 bench: setup
 	@scripts/build.sh with-programs
 	@. scripts/env.sh && cargo run -q -p meetlink-e2e --release --bin bench -- $(BENCH_ARGS)
+
+torture: setup
+	@scripts/build.sh
+	@scripts/torture.sh $(TORTURE_ARGS)
+
+soak: setup
+	@scripts/build.sh with-programs
+	@. scripts/env.sh && cargo run -q -p meetlink-e2e --release --bin soak -- $(SOAK_ARGS)
 
 check: setup
 	@scripts/check.sh

@@ -11,11 +11,14 @@ unit_tests() {
 }
 simulator_tests() { cargo test -p meetlink-simulator; }
 end_to_end_tests() { cargo test -p meetlink-e2e; }
+# The short kill sweep is one of the end-to-end tests; this shows that it would notice.
+wrong_on_purpose() { scripts/torture.sh --only-blind; }
 
 titles=("set-up" "form, lints and rooms" "unit tests, without a server" "tests inside a server"
-    "provider simulator" "release build" "end-to-end tests on real clusters")
+    "provider simulator" "release build" "end-to-end tests on real clusters"
+    "kill sweep of an extension that is wrong")
 commands=(scripts/setup.sh scripts/check.sh unit_tests scripts/test-in-server.sh
-    simulator_tests scripts/build.sh end_to_end_tests)
+    simulator_tests scripts/build.sh end_to_end_tests wrong_on_purpose)
 summary=()
 output=$(mktemp)
 

@@ -89,6 +89,8 @@ impl Stage {
                 .set("meetlink.backoff_base", "30ms")
                 .set("meetlink.backoff_max", "500ms")
                 // Its processes come and go, and would only change the number of calls.
+                // The calls of a real flush are points too.
+                .set("fsync", "on")
                 .set("autovacuum", "off")
         });
         if forgetful {
