@@ -1,6 +1,9 @@
 -- Tables of meetlink's own. None refers to a table of the application: those may be dropped,
 -- renamed or restored at any time.
 
+-- Operators and types below are PostgreSQL's, whatever else the target schema holds.
+SET LOCAL search_path = pg_catalog, pg_temp;
+
 CREATE TABLE meetlink.config (
   singleton    boolean PRIMARY KEY DEFAULT true CHECK (singleton),
   sessions     regclass NOT NULL,
@@ -67,7 +70,7 @@ CREATE TABLE meetlink.inbox (
 COMMENT ON TABLE meetlink.inbox IS
   'Sessions and tutors that changed and that the worker has not looked at yet';
 COMMENT ON COLUMN meetlink.inbox.wish IS
-  '0 changed, 1 wanted (meetlink_create_missing), 2 wanted now (meetlink_retry), 3 connected, 4 the operator changed something, 5 restored: look before creating';
+  '0 changed, 1 wanted (meetlink_create_missing), 2 wanted now (meetlink_retry), 3 connected, 4 the operator changed something, 5 restored: look before creating, 6 and 7 meetlink_resolve: adopt and repost';
 
 CREATE TABLE meetlink.jobs (
   session_id      uuid PRIMARY KEY,
@@ -93,6 +96,8 @@ CREATE TABLE meetlink.jobs (
   external_id     text,
   join_url        text CHECK (join_url LIKE 'https://%'),
   made_at         timestamptz,
+  kept_from       timestamptz,
+  kept_to         timestamptz,
   changed_at      timestamptz NOT NULL DEFAULT pg_catalog.now(),
   -- A state and what belongs to it stand and fall together.
   CONSTRAINT state_is_known CHECK (state IN
@@ -108,6 +113,8 @@ CREATE TABLE meetlink.jobs (
   CONSTRAINT doubt_has_a_date CHECK (state <> 'in_doubt' OR may_exist_since IS NOT NULL),
   CONSTRAINT meeting_is_whole CHECK
     ((external_id IS NULL) = (join_url IS NULL) AND (join_url IS NULL) = (made_at IS NULL)),
+  CONSTRAINT kept_is_made CHECK
+    ((kept_from IS NULL) = (kept_to IS NULL) AND (kept_from IS NULL OR join_url IS NOT NULL)),
   CONSTRAINT meeting_has_a_provider CHECK (join_url IS NULL OR provider IS NOT NULL),
   -- What has to go is, or may be, in somebody's account at some provider.
   CONSTRAINT gone_from_somewhere CHECK
@@ -123,6 +130,10 @@ COMMENT ON COLUMN meetlink.jobs.lane IS
   'Provider whose share of the worker''s requests the next attempt is likely to use; empty: unknown';
 COMMENT ON COLUMN meetlink.jobs.adopt IS
   'A person says that the meeting exists (meetlink_resolve): no other is made';
+COMMENT ON COLUMN meetlink.jobs.kept_from IS
+  'Start of the meeting that was made and whose link could not be written into the session yet';
+COMMENT ON COLUMN meetlink.jobs.kept_to IS
+  'Its end';
 COMMENT ON COLUMN meetlink.jobs.may_exist_since IS
   'Set before a request that creates is sent; a meeting may exist although none was seen';
 COMMENT ON COLUMN meetlink.jobs.account_id IS
@@ -145,13 +156,13 @@ CREATE INDEX jobs_pending ON meetlink.jobs (lane, starts_at, session_id)
 CREATE INDEX jobs_waiting ON meetlink.jobs (lane, due_at)
   WHERE state IN ('retrying', 'in_doubt');
 CREATE INDEX jobs_leased ON meetlink.jobs (session_id) WHERE state = 'creating';
-CREATE INDEX jobs_parked ON meetlink.jobs (tutor_id) WHERE state IN ('needs_action', 'retrying');
+CREATE INDEX jobs_open ON meetlink.jobs (tutor_id) WHERE state NOT IN ('ready', 'not_needed');
 CREATE INDEX jobs_orphans ON meetlink.jobs (session_id) WHERE wish = 'gone';
 COMMENT ON INDEX meetlink.jobs_pending IS 'Jobs never tried, soonest session of a lane first';
 COMMENT ON INDEX meetlink.jobs_waiting IS 'Jobs of a lane that wait for their next try';
 COMMENT ON INDEX meetlink.jobs_orphans IS 'Meetings that are to be removed';
 COMMENT ON INDEX meetlink.jobs_leased IS 'Jobs that a worker has';
-COMMENT ON INDEX meetlink.jobs_parked IS 'Jobs that a new connection of their tutor sets free';
+COMMENT ON INDEX meetlink.jobs_open IS 'Jobs that a new connection of their tutor sets going';
 
 CREATE TABLE meetlink.attempts (
   id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

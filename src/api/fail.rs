@@ -58,10 +58,16 @@ pub fn not_found(session: Uuid) -> PgError {
 /// No such provider.
 pub fn unknown_provider(name: &str) -> PgError {
     let known: Vec<&str> = crate::provider::all().iter().map(|p| p.name()).collect();
-    let shown: String = name.chars().filter(|c| !c.is_control()).take(40).collect();
+    // What does not look like a name may be a token in the wrong place.
+    let is_name = name.len() <= 20 && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    let shown = if is_name {
+        format!(" \"{name}\"")
+    } else {
+        String::new()
+    };
     with_hint(
         PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
-        format!("unknown provider \"{shown}\""),
+        format!("unknown provider{shown}"),
         &format!("Providers are: {}.", known.join(", ")),
     )
 }

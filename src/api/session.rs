@@ -16,10 +16,9 @@ use crate::pg::error::{PgError, catch};
 use crate::pg::identity::as_extension_owner;
 use crate::pg::{interrupts, shared, wake, xact};
 use crate::provider;
-use crate::store::jobs::{self, Decision};
 use crate::store::mapped::Mapped;
 use crate::store::status::{self, JobSeen, Seen};
-use crate::store::{config, inbox, sql};
+use crate::store::{config, inbox, jobs, sql};
 
 #[pg_extern(sql = false)]
 fn meetlink_status(session_id: pgrx::Uuid) -> JsonB {
@@ -61,8 +60,8 @@ fn meetlink_resolve(session_id: pgrx::Uuid, decision: &str) -> JsonB {
     let session = sql::to_uuid(session_id);
     JsonB(or_raise((|| {
         let decision = match decision {
-            "adopt" => Decision::Adopt,
-            "repost" => Decision::Repost,
+            "adopt" => inbox::Wish::Adopt,
+            "repost" => inbox::Wish::Repost,
             _ => {
                 return Err(with_hint(
                     PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
@@ -75,13 +74,15 @@ fn meetlink_resolve(session_id: pgrx::Uuid, decision: &str) -> JsonB {
         let mapped = super::mapped()?;
         see(&mapped, session)?;
         may_update(&mapped, session)?;
-        if !as_extension_owner(|| jobs::resolve(session, decision))? {
+        if !as_extension_owner(|| jobs::can_be_resolved(session))? {
             return Err(with_hint(
                 PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("session {} is not in doubt", session.hyphenated()),
                 "There is nothing to decide, or an attempt is under way: meetlink_status says which.",
             ));
         }
+        // The worker carries it out: a caller's transaction must hold no lock on a job.
+        as_extension_owner(|| inbox::add(&[session], decision))?;
         wake::worker_at_commit();
         status_of(&mapped, session)
     })()))

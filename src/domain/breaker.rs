@@ -1,7 +1,7 @@
 //! When a provider as a whole is down: its circuit breaker.
 //!
 //! Closed while it answers. Opened by a row of failures that no answer interrupts, of so many
-//! sessions, or over so long a time, that it cannot be about one of them. While it is open nothing
+//! tutors or sessions, or over so long a time, that it cannot be about one of them. While it is open nothing
 //! is sent; then one request at a time tries, and the first good answer closes it. The time for
 //! which it is open is kept by the caller (`meetlink.holds`), so that it outlives a restart.
 
@@ -12,8 +12,10 @@ use uuid::Uuid;
 use super::backoff::{Policy, spread};
 use super::failure::{Failure, Reason};
 
-/// Sessions (or tutors) that must fail one after another.
-const SUBJECTS: usize = 5;
+/// Tutors that must fail one after another: one tutor's account may have trouble of its own.
+const TUTORS: usize = 5;
+/// Or sessions, whoever's.
+const SESSIONS: usize = 20;
 /// Or failures, over so long a time.
 const FAILURES: u32 = 3;
 const DURATION: Duration = Duration::from_secs(30);
@@ -53,9 +55,15 @@ pub enum Sign {
 /// What a failure says.
 pub fn sign_of(failure: &Failure) -> Sign {
     match failure.reason {
-        Reason::ProviderDown | Reason::AnswerUnreadable => Sign::Bad,
-        // What an answer says of a meeting that was lost is a good answer all the same.
-        Reason::AnswerLost if failure.status.is_none_or(|status| status >= 500) => Sign::Bad,
+        // What an answer says of one meeting is a good answer all the same.
+        Reason::ProviderDown if failure.status.is_some_and(|s| (200..300).contains(&s)) => {
+            Sign::Good
+        }
+        Reason::AnswerUnreadable if failure.status.is_some_and(|s| (400..500).contains(&s)) => {
+            Sign::Good
+        }
+        Reason::AnswerLost if failure.status.is_some_and(|s| s < 500) => Sign::Good,
+        Reason::ProviderDown | Reason::AnswerUnreadable | Reason::AnswerLost => Sign::Bad,
         _ if failure.status.is_some() => Sign::Good,
         _ => Sign::None,
     }
@@ -64,7 +72,8 @@ pub fn sign_of(failure: &Failure) -> Sign {
 /// One side of one provider.
 #[derive(Clone, Debug, Default)]
 pub struct Breaker {
-    subjects: Vec<Uuid>,
+    tutors: Vec<Uuid>,
+    sessions: Vec<Uuid>,
     failures: u32,
     since: Option<Instant>,
     /// How often it was opened without a good answer in between.
@@ -96,7 +105,7 @@ impl Breaker {
     /// all of `u64`.
     pub fn bad(
         &mut self,
-        subject: Uuid,
+        (tutor, session): (Uuid, Uuid),
         now: Instant,
         policy: &Policy,
         random: u64,
@@ -107,11 +116,14 @@ impl Breaker {
         }
         self.failures += 1;
         let since = *self.since.get_or_insert(now);
-        if self.subjects.len() < SUBJECTS && !self.subjects.contains(&subject) {
-            self.subjects.push(subject);
+        for (seen, one) in [(&mut self.tutors, tutor), (&mut self.sessions, session)] {
+            if seen.len() < SESSIONS && !seen.contains(&one) {
+                seen.push(one);
+            }
         }
         let down = self.is_tripped()
-            || self.subjects.len() >= SUBJECTS
+            || self.tutors.len() >= TUTORS
+            || self.sessions.len() >= SESSIONS
             || (self.failures >= FAILURES && now.duration_since(since) >= DURATION);
         if !down {
             return None;
@@ -137,11 +149,12 @@ mod tests {
     };
 
     fn fail(breaker: &mut Breaker, subject: u128, now: Instant) -> Option<Duration> {
-        breaker.bad(Uuid::from_u128(subject), now, &POLICY, u64::MAX)
+        let one = Uuid::from_u128(subject);
+        breaker.bad((one, one), now, &POLICY, u64::MAX)
     }
 
     #[test]
-    fn five_sessions_in_a_row_open_it_and_one_session_alone_does_not() {
+    fn five_tutors_in_a_row_open_it_and_one_alone_does_not() {
         let now = Instant::now();
         let mut breaker = Breaker::default();
         for _ in 0..100 {
@@ -157,6 +170,19 @@ mod tests {
     }
 
     #[test]
+    fn one_tutor_with_many_sessions_opens_it_later() {
+        let now = Instant::now();
+        let mut breaker = Breaker::default();
+        let tutor = Uuid::from_u128(1);
+        for session in 1..20 {
+            let subject = (tutor, Uuid::from_u128(session));
+            assert_eq!(breaker.bad(subject, now, &POLICY, 0), None);
+        }
+        let subject = (tutor, Uuid::from_u128(20));
+        assert!(breaker.bad(subject, now, &POLICY, 0).is_some());
+    }
+
+    #[test]
     fn an_answer_in_between_begins_the_count_anew() {
         let now = Instant::now();
         let mut breaker = Breaker::default();
@@ -169,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn one_session_that_fails_for_long_opens_it_too() {
+    fn one_tutor_who_fails_for_long_opens_it_too() {
         let begin = Instant::now();
         let mut breaker = Breaker::default();
         assert_eq!(fail(&mut breaker, 1, begin), None);
@@ -207,6 +233,9 @@ mod tests {
         };
         assert_eq!(sign(Reason::ProviderDown, Some(503)), Sign::Bad);
         assert_eq!(sign(Reason::ProviderDown, None), Sign::Bad);
+        assert_eq!(sign(Reason::ProviderDown, Some(200)), Sign::Good);
+        assert_eq!(sign(Reason::AnswerUnreadable, Some(404)), Sign::Good);
+        assert_eq!(sign(Reason::AnswerUnreadable, Some(200)), Sign::Bad);
         assert_eq!(sign(Reason::AnswerLost, None), Sign::Bad);
         assert_eq!(sign(Reason::AnswerLost, Some(503)), Sign::Bad);
         assert_eq!(sign(Reason::AnswerLost, Some(200)), Sign::Good);

@@ -160,12 +160,13 @@ impl Failure {
 
 /// A provider's code, if it looks like one: outside text is never passed on as it came.
 pub fn clean_code(code: &str) -> Option<String> {
-    let fits = !code.is_empty()
-        && code.len() <= 64
+    // A number, or words without a digit: what may be a token, or a part of one, is neither.
+    let number = code.len() <= 6 && code.bytes().all(|b| b.is_ascii_digit());
+    let words = code.len() <= 48
         && code
             .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
-    fits.then(|| code.to_owned())
+            .all(|b| b.is_ascii_alphabetic() || matches!(b, b'_' | b'-' | b'.'));
+    (!code.is_empty() && (number || words)).then(|| code.to_owned())
 }
 
 #[cfg(test)]
@@ -191,6 +192,9 @@ mod tests {
         );
         assert_eq!(clean_code("4711").as_deref(), Some("4711"));
         assert_eq!(clean_code("Bearer ya29 abc"), None);
+        assert_eq!(clean_code("ya29.a0AfH6SMBx7"), None);
+        assert_eq!(clean_code("eyJhbGciOiJIUzI1NiJ9"), None);
+        assert_eq!(clean_code("1234567"), None);
         assert_eq!(clean_code(&"x".repeat(65)), None);
         assert_eq!(clean_code(""), None);
     }

@@ -91,7 +91,15 @@ pub fn after_failure(
         // The doubt outlives trouble on the way to its answer, however often that fails.
         Class::Retry | Class::RetryAfter | Class::InDoubt if was_in_doubt && failure.may_exist => {
             verdict.state = State::InDoubt;
-            verdict.delay = Some(backoff());
+            // Looking again and again finds nothing more: the wait grows here too.
+            let grown = policy.wait(tries.failures, random);
+            verdict.delay = Some(backoff().max(grown));
+            verdict.counts = false;
+        }
+        // A look that is refused proves nothing.
+        Class::Permanent if was_in_doubt && failure.may_exist => {
+            verdict.state = State::InDoubt;
+            verdict.delay = Some(policy.max);
             verdict.counts = false;
         }
         Class::InDoubt => {

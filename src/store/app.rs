@@ -46,15 +46,25 @@ pub struct Session {
 }
 
 impl Session {
+    /// Whether it is at another time than this.
+    pub fn is_elsewhen(&self, times: (DateTime<Utc>, DateTime<Utc>)) -> bool {
+        let own = self.starts_at.zip(self.ends_at);
+        own.is_some_and(|(start, end)| end > start && (start, end) != times)
+    }
+
     /// Whether the session's link leads to this meeting. People write the same one in several ways.
     pub fn has(&self, external_id: &str, join_url: &str) -> bool {
         let plain = |text: &str| -> String {
             let kept = text.chars().filter(char::is_ascii_alphanumeric);
             kept.collect::<String>().to_ascii_lowercase()
         };
-        let url = self.join_url.as_deref().unwrap_or("");
-        let id = self.external_id.as_deref().unwrap_or("");
-        url == join_url || url.contains(external_id) || plain(id) == plain(external_id)
+        let url = plain(self.join_url.as_deref().unwrap_or(""));
+        let id = plain(self.external_id.as_deref().unwrap_or(""));
+        // A link ends in its meeting's code or number, whatever a browser adds to it.
+        let path = join_url.split(['?', '#']).next().unwrap_or(join_url);
+        let codes = [external_id, path.rsplit('/').next().unwrap_or("")].map(plain);
+        let mut codes = codes.iter().filter(|code| code.len() >= 8);
+        url == plain(join_url) || codes.any(|code| url.contains(code.as_str()) || id == *code)
     }
 }
 
@@ -166,6 +176,29 @@ pub fn write_link(
             ],
         )?;
         Ok(written > 0)
+    })
+}
+
+/// Puts a link in place of one that leads nowhere any more; gives whether it was still there.
+pub fn replace_link(
+    mapped: &Mapped,
+    session: Uuid,
+    provider: &str,
+    meeting: &Meeting,
+    old_url: &str,
+) -> Result<bool, PgError> {
+    write_as_owner(&mapped.config().sessions, || {
+        let replaced = sql::execute(
+            &mapped.replace_link(),
+            &[
+                from_uuid(session).into(),
+                meeting.join_url.as_str().into(),
+                meeting.external_id.as_str().into(),
+                provider.into(),
+                old_url.into(),
+            ],
+        )?;
+        Ok(replaced > 0)
     })
 }
 

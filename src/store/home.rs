@@ -39,9 +39,12 @@ pub fn come_home() -> Result<bool, PgError> {
     let (system, database) = here();
     let moved = sql::execute(
         &format!(
-            "UPDATE meetlink.home SET system = $1, database = $2, timeline = {TIMELINE}, \
-                                      backup = {BACKUP}, went_back = false \
-              WHERE system <> $1 OR database <> $2 OR went_back"
+            "INSERT INTO meetlink.home AS h (system, database, timeline, backup) \
+             VALUES ($1, $2, {TIMELINE}, {BACKUP}) \
+             ON CONFLICT (singleton) DO UPDATE \
+                SET system = $1, database = $2, timeline = EXCLUDED.timeline, \
+                    backup = EXCLUDED.backup, went_back = false \
+              WHERE h.system <> $1 OR h.database <> $2 OR h.went_back"
         ),
         &[system.as_str().into(), database.into()],
     )?;

@@ -21,15 +21,18 @@ pub enum Wish {
     Now = 2,
     /// The operator changed something that jobs wait for.
     Operator = 4,
+    /// `meetlink_resolve`: the meeting in doubt exists.
+    Adopt = 6,
+    /// `meetlink_resolve`: it does not.
+    Repost = 7,
 }
 
 // 3 stands for a tutor who connected, 5 for whatever was queued in a database that was restored.
 
 /// Whether something was made, or may have been, of which a session that needs no link any more
 /// knows nothing: the worker has to see to it. Over a job `j` and a row that is to be put there.
-const LEFT_OVER: &str = "(j.wish <> 'exists' OR EXCLUDED.state = 'not_needed' \
-     AND (j.may_exist_since IS NOT NULL \
-          OR (j.join_url IS NOT NULL AND j.state NOT IN ('ready', 'not_needed'))))";
+const LEFT_OVER: &str = "(j.wish <> 'exists' OR j.kept_from IS NOT NULL \
+     OR EXCLUDED.state = 'not_needed' AND j.may_exist_since IS NOT NULL)";
 
 /// Rows taken at once: bounds the length of a transaction.
 pub const BATCH: i64 = 10_000;
@@ -79,11 +82,37 @@ pub fn place(
     let known = named
         .into_iter()
         .filter_map(|one| Some((sessions.remove(&one.session)?, one)));
-    let mut jobs = put(&known.collect::<Vec<_>>(), lanes)?;
+    let known: Vec<_> = known.collect();
+    for wish in [Wish::Adopt, Wish::Repost] {
+        let told = known.iter().filter(|(_, one)| one.wish == wish as i16);
+        let sessions: Vec<Uuid> = told.map(|(session, _)| session.id).collect();
+        if !sessions.is_empty() {
+            decide(&sessions, wish)?;
+        }
+    }
+    let mut jobs = put(&known, lanes)?;
     if !gone.is_empty() {
         jobs.extend(revisit(&gone)?);
     }
     Ok(jobs)
+}
+
+/// Carries out what a person decided about jobs of which nobody knows whether their meeting exists.
+fn decide(sessions: &[Uuid], wish: Wish) -> Result<(), PgError> {
+    let text = if wish == Wish::Adopt {
+        "UPDATE meetlink.jobs SET adopt = true \
+          WHERE session_id = ANY ($1) AND may_exist_since IS NOT NULL AND wish = 'exists' \
+            AND state NOT IN ('ready', 'not_needed')"
+    } else {
+        // An attempt that is under way finds out by itself.
+        "UPDATE meetlink.jobs \
+            SET adopt = false, may_exist_since = NULL, state = 'pending', \
+                due_at = pg_catalog.clock_timestamp() \
+          WHERE session_id = ANY ($1) AND may_exist_since IS NOT NULL AND wish = 'exists' \
+            AND state IN ('pending', 'retrying', 'in_doubt', 'needs_action', 'failed')"
+    };
+    sql::execute(text, &[from_uuids(sessions.iter().copied()).into()])?;
+    Ok(())
 }
 
 /// Sets parked jobs of sessions that are no longer there going: what was made for them is removed.
@@ -111,8 +140,11 @@ pub fn take(rows: i64) -> Result<(i64, Vec<Named>), PgError> {
            SELECT session_id, wish, queued_at FROM taken WHERE session_id IS NOT NULL \
            UNION ALL \
            SELECT j.session_id, 3::smallint, j.queued_at \
-             FROM (SELECT DISTINCT tutor_id FROM taken) t \
-             JOIN meetlink.jobs j ON j.tutor_id = t.tutor_id WHERE j.state IN ('needs_action', 'creating')) \
+             FROM (SELECT DISTINCT tutor_id FROM taken WHERE tutor_id IS NOT NULL) t \
+            CROSS JOIN LATERAL ( \
+              SELECT session_id, queued_at FROM meetlink.jobs \
+               WHERE tutor_id = t.tutor_id AND state NOT IN ('ready', 'not_needed') \
+              OFFSET 0) j) \
          SELECT NULL::bigint, session_id, pg_catalog.max(wish), \
                 (extract(epoch FROM pg_catalog.min(queued_at)) * 1000000)::bigint, NULL \
            FROM named GROUP BY session_id \
@@ -179,8 +211,8 @@ fn put(known: &[(Session, Named)], lanes: &[&str]) -> Result<Vec<(Uuid, State)>,
                 CASE WHEN x.wants THEN 'pending' WHEN x.lacks THEN 'not_needed' ELSE 'ready' END, \
                 x.tutor, pg_catalog.to_timestamp(x.start / 1000000.0), \
                 pg_catalog.to_timestamp(x.queued / 1000000.0), \
-                CASE WHEN x.wants THEN pg_catalog.now() END, x.wish = 2, \
-                CASE WHEN x.wish = 2 THEN '' ELSE x.lane END, \
+                CASE WHEN x.wants THEN pg_catalog.now() END, x.wish IN (2, 6, 7), \
+                CASE WHEN x.wish IN (2, 3, 6, 7) THEN '' ELSE x.lane END, \
                 CASE WHEN x.wish = 5 THEN pg_catalog.now() END \
            FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), \
                            pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6), \
@@ -196,14 +228,15 @@ fn put(known: &[(Session, Named)], lanes: &[&str]) -> Result<Vec<(Uuid, State)>,
            due_at = CASE WHEN j.state = 'creating' THEN NULL \
                          WHEN EXCLUDED.state <> 'pending' AND NOT {LEFT_OVER} THEN NULL \
                          ELSE pg_catalog.now() END, \
-           lane = EXCLUDED.lane, \
+           lane = CASE WHEN j.wish = 'gone' THEN j.lane ELSE EXCLUDED.lane END, \
            may_exist_since = COALESCE(j.may_exist_since, EXCLUDED.may_exist_since), \
            attempts = CASE WHEN j.state = 'creating' THEN j.attempts ELSE 0 END, \
            setbacks = CASE WHEN j.state = 'creating' THEN j.setbacks ELSE 0 END, \
            reason = CASE WHEN j.state IN ('creating', 'in_doubt') THEN j.reason END, \
            hurried = j.hurried OR EXCLUDED.hurried, news = j.state = 'creating', \
            last_error = CASE WHEN j.state IN ('creating', 'in_doubt') THEN j.last_error END, \
-           tutor_id = EXCLUDED.tutor_id, starts_at = EXCLUDED.starts_at, \
+           tutor_id = CASE WHEN j.wish = 'gone' THEN j.tutor_id ELSE EXCLUDED.tutor_id END, \
+           starts_at = EXCLUDED.starts_at, \
            queued_at = CASE WHEN j.state IN ('ready', 'not_needed') THEN EXCLUDED.queued_at \
                             ELSE j.queued_at END, \
            changed_at = pg_catalog.now() \

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::sql::{self, from_uuid, get};
@@ -19,11 +20,18 @@ pub use claims::{
 };
 pub use ledger::{Attempt, Outcome, record};
 
-/// Keeps a meeting that was made, whatever becomes of the session.
-pub fn keep_meeting(session: Uuid, provider: &str, meeting: &Meeting) -> Result<(), PgError> {
+/// Keeps a meeting that was made for this time, whatever becomes of the session.
+pub fn keep_meeting(
+    session: Uuid,
+    provider: &str,
+    meeting: &Meeting,
+    times: (DateTime<Utc>, DateTime<Utc>),
+) -> Result<(), PgError> {
     sql::execute(
         "UPDATE meetlink.jobs \
             SET external_id = $2, join_url = $3, provider = $4, \
+                kept_from = pg_catalog.to_timestamp($5::bigint / 1000000.0), \
+                kept_to = pg_catalog.to_timestamp($6::bigint / 1000000.0), \
                 made_at = COALESCE(made_at, pg_catalog.clock_timestamp()), may_exist_since = NULL \
           WHERE session_id = $1",
         &[
@@ -31,6 +39,8 @@ pub fn keep_meeting(session: Uuid, provider: &str, meeting: &Meeting) -> Result<
             meeting.external_id.as_str().into(),
             meeting.join_url.as_str().into(),
             provider.into(),
+            times.0.timestamp_micros().into(),
+            times.1.timestamp_micros().into(),
         ],
     )?;
     Ok(())
@@ -48,7 +58,7 @@ pub fn finish_with(
             SET state = $2, due_at = NULL, lease_holder = NULL, lease_until = NULL, \
                 reason = NULL, last_error = NULL, setbacks = 0, hurried = false, \
                 may_exist_since = NULL, provider = $3, external_id = $4, join_url = $5, \
-                wish = 'exists', adopt = false, \
+                wish = 'exists', adopt = false, kept_from = NULL, kept_to = NULL, \
                 made_at = COALESCE(made_at, pg_catalog.clock_timestamp()), \
                 changed_at = pg_catalog.now() \
           WHERE session_id = $1",
@@ -66,7 +76,7 @@ pub fn finish_with(
 /// The session was put to another time, and its meeting has to follow.
 pub fn follow(session: Uuid) -> Result<(), PgError> {
     sql::execute(
-        "UPDATE meetlink.jobs SET wish = 'moved' WHERE session_id = $1",
+        "UPDATE meetlink.jobs SET wish = 'moved', kept_from = NULL, kept_to = NULL WHERE session_id = $1",
         &[from_uuid(session).into()],
     )?;
     Ok(())
@@ -88,30 +98,17 @@ pub fn orphan(session: Uuid) -> Result<(), PgError> {
     Ok(())
 }
 
-/// What a person decides about a job of which nobody knows whether its meeting exists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
-    /// It exists: look for it, and make no other.
-    Adopt,
-    /// It does not: make another.
-    Repost,
-}
-
-/// Carries out a person's decision; gives whether the job was in doubt.
-pub fn resolve(session: Uuid, decision: Decision) -> Result<bool, PgError> {
-    let adopt = decision == Decision::Adopt;
-    let changed = sql::execute(
-        "UPDATE meetlink.jobs \
-            SET state = CASE WHEN $2 THEN 'in_doubt' ELSE 'pending' END, adopt = $2, \
-                due_at = pg_catalog.clock_timestamp(), attempts = 0, setbacks = 0, lane = '', \
-                hurried = true, reason = COALESCE(reason, 'answer_lost'), \
-                may_exist_since = CASE WHEN $2 THEN may_exist_since END, \
-                changed_at = pg_catalog.now() \
+/// Whether a person can decide about a session: nobody knows whether its meeting exists, and no
+/// attempt is finding out just now.
+pub fn can_be_resolved(session: Uuid) -> Result<bool, PgError> {
+    let found = sql::read_one(
+        "SELECT true FROM meetlink.jobs \
           WHERE session_id = $1 AND may_exist_since IS NOT NULL AND wish = 'exists' \
             AND state IN ('pending', 'retrying', 'in_doubt', 'needs_action', 'failed')",
-        &[from_uuid(session).into(), adopt.into()],
+        &[from_uuid(session).into()],
+        |_| Ok(()),
     )?;
-    Ok(changed > 0)
+    Ok(found.is_some())
 }
 
 /// The session wants its meeting again before it was removed.
@@ -132,6 +129,7 @@ pub fn forget_meeting(session: Uuid, state: State) -> Result<(), PgError> {
                 lease_holder = NULL, lease_until = NULL, attempts = 0, setbacks = 0, \
                 hurried = false, news = false, reason = NULL, last_error = NULL, \
                 external_id = NULL, join_url = NULL, made_at = NULL, may_exist_since = NULL, \
+                kept_from = NULL, kept_to = NULL, \
                 account_id = NULL, changed_at = pg_catalog.now() \
           WHERE session_id = $1",
         &[from_uuid(session).into(), state.as_str().into()],
@@ -146,7 +144,7 @@ pub fn finish(session: Uuid, state: State, counts: bool) -> Result<(), PgError> 
             SET state = $2, due_at = NULL, lease_holder = NULL, lease_until = NULL, \
                 reason = NULL, last_error = NULL, setbacks = 0, hurried = false, \
                 attempts = greatest(attempts - (NOT $3)::integer, 0), wish = 'exists', adopt = false, \
-                changed_at = pg_catalog.now() \
+                kept_from = NULL, kept_to = NULL, changed_at = pg_catalog.now() \
           WHERE session_id = $1",
         &[
             from_uuid(session).into(),

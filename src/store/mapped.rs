@@ -198,27 +198,39 @@ impl Mapped {
     }
 
     fn write_link_text(&self) -> String {
+        format!(
+            "UPDATE {} s SET {} WHERE {} = $1 AND {} AND {}",
+            self.sessions,
+            self.set_link(),
+            self.s("id"),
+            self.lacks_link(),
+            self.is_open()
+        )
+    }
+
+    /// Puts a link in place of another. As above, `$5`: the other.
+    pub fn replace_link(&self) -> String {
+        format!(
+            "UPDATE {} s SET {} WHERE {} = $1 AND {}::text = $5",
+            self.sessions,
+            self.set_link(),
+            self.s("id"),
+            self.s("join_url")
+        )
+    }
+
+    fn set_link(&self) -> String {
         let mut set = vec![
             self.assign("join_url", "$2"),
             self.assign("meeting_external_id", "$3"),
             self.assign("provider", "$4"),
         ];
-        if self
-            .config
-            .mapping
-            .column(Table::Sessions, "meeting_created_at")
-            .is_some()
-        {
+        let mapping = &self.config.mapping;
+        let created = mapping.column(Table::Sessions, "meeting_created_at");
+        if created.is_some() {
             set.push(self.assign("meeting_created_at", "pg_catalog.now()"));
         }
-        format!(
-            "UPDATE {} s SET {} WHERE {} = $1 AND {} AND {}",
-            self.sessions,
-            set.join(", "),
-            self.s("id"),
-            self.lacks_link(),
-            self.is_open()
-        )
+        set.join(", ")
     }
 
     fn assign(&self, role: &str, value: &str) -> String {

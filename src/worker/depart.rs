@@ -8,9 +8,9 @@ use chrono::Utc;
 use uuid::Uuid;
 
 use super::careful;
-use super::flight::{Clients, Desk, Ready, prepare};
+use super::flight::{Clients, Desk, Flight, Ready, prepare};
 use super::outcome::Office;
-use super::rooms::Rooms;
+use super::rooms::{Rooms, Sending};
 use super::step::{After, View, still_in_doubt};
 use super::tokens::{self, UnderWay};
 use crate::config::Settings;
@@ -33,12 +33,19 @@ pub fn depart(
         return Ok(());
     }
     let holds = holds::holds()?;
-    let mut rooms = Rooms {
+    let mut held = Sending::default();
+    for flight in view.flights.values() {
+        held.add(flight.provider.name());
+    }
+    let rooms = Rooms {
         limit: view.limit,
         configured: view.configured,
         holds: &holds,
         sending: view.sending.clone(),
+        held,
+        memory: view.memory,
     };
+    let mut rooms = rooms;
     for (flight, _) in view.granted {
         if rooms.take(flight.provider.name()) {
             after.dequeued.push(flight.claimed.session);
@@ -125,10 +132,13 @@ fn claim(
             now: Utc::now(),
         };
         let ready = prepare(job, &desk);
-        if job.gone && sessions.get(&job.session).is_some_and(|s| s.wants) {
+        let removes = matches!(&ready, Ready::Go(f, _) | Ready::Renew(f, _) if !f.creates());
+        let waits = matches!(&ready, Ready::Later(..));
+        let wants = sessions.get(&job.session).is_some_and(|s| s.wants);
+        if job.gone && wants && !removes && !waits {
             jobs::want_again(job.session)?;
         }
-        settle(view, office, job, ready, rooms, after)?;
+        settle(view, office, job, (ready, wants), rooms, after)?;
     }
     Ok(())
 }
@@ -158,9 +168,8 @@ pub(super) fn load(mapped: &Mapped, claimed: &[Claimed]) -> Result<Loaded, PgErr
     let students = sessions.values().filter_map(|session| session.student);
     let people: HashSet<Uuid> = tutors.iter().copied().chain(students).collect();
     let names = app::names(mapped, &people.into_iter().collect::<Vec<_>>())?;
-    // What has to go is in the account in which it was made, whoever teaches now.
-    let accounts = claimed.iter().filter(|job| job.gone);
-    let accounts = accounts.filter_map(|job| job.account);
+    // What was made is in the account in which it was made, whoever teaches now.
+    let accounts = claimed.iter().filter_map(|job| job.account);
     let tutors: HashSet<Uuid> = tutors.into_iter().chain(accounts).collect();
     let tutors: Vec<Uuid> = tutors.into_iter().collect();
     let mut connections: HashMap<Uuid, Vec<app::Connection>> = HashMap::new();
@@ -182,7 +191,7 @@ fn settle(
     view: &View<'_>,
     office: &Office<'_>,
     job: &Claimed,
-    ready: Ready,
+    (ready, wanted): (Ready, bool),
     rooms: &mut Rooms<'_>,
     after: &mut After,
 ) -> Result<(), PgError> {
@@ -208,18 +217,34 @@ fn settle(
         }
         Ready::Orphan => {
             jobs::orphan(job.session)?;
-            jobs::announce(job.session, State::NotNeeded)?;
+            // A session that another tutor teaches by now goes on afterwards.
+            let state = if wanted {
+                State::Pending
+            } else {
+                State::NotNeeded
+            };
+            jobs::announce(job.session, state)?;
         }
+        Ready::Go(flight, _) | Ready::Renew(flight, _)
+            if !flight.claimed.hurried && rooms.memory_left(flight.provider.name()) == 0 =>
+        {
+            wait_for_room(&flight)?;
+        }
+        Ready::Go(flight, _) if !admit(&flight, rooms) => wait_for_room(&flight)?,
         Ready::Go(flight, token) => {
-            rooms.sending.add(flight.provider.name());
+            rooms.held.add(flight.provider.name());
             after.launch.push((flight, token));
         }
         Ready::Renew(flight, request) => match tokens::under_way(view, after, &flight) {
+            UnderWay::No if !admit(&flight, rooms) => wait_for_room(&flight)?,
             UnderWay::No => {
-                rooms.sending.add(flight.provider.name());
+                rooms.held.add(flight.provider.name());
                 after.renew.push((flight, Some(request)));
             }
-            UnderWay::Same => after.renew.push((flight, None)),
+            UnderWay::Same => {
+                rooms.held.add(flight.provider.name());
+                after.renew.push((flight, None));
+            }
             UnderWay::Other => {
                 let reason = Reason::Interrupted.as_str();
                 let wait = tokens::OTHER_WAIT;
@@ -240,6 +265,31 @@ fn settle(
         }
     }
     Ok(())
+}
+
+/// Takes a place for an attempt. The lane of its job may have been another provider's.
+fn admit(flight: &Flight, rooms: &mut Rooms<'_>) -> bool {
+    let name = flight.provider.name();
+    if flight.claimed.hurried {
+        rooms.sending.add(name);
+        return true;
+    }
+    rooms.take(name)
+}
+
+/// Puts a job that was in the wrong lane into the right one.
+fn wait_for_room(flight: &Flight) -> Result<(), PgError> {
+    let (job, name) = (&flight.claimed, flight.provider.name());
+    let reason = Reason::ProviderRateLimit.as_str();
+    let text = "Its provider has as many requests under way as it may have.";
+    jobs::postpone(
+        job.session,
+        job.was_in_doubt,
+        name,
+        Duration::ZERO,
+        reason,
+        text,
+    )
 }
 
 /// How long a claim is good for: an attempt is a handful of requests. It matters to people who

@@ -61,12 +61,21 @@ impl Flight {
         connection: &Connection,
     ) -> Self {
         Self {
+            refresh: connection.refresh.clone(),
+            access: connection.access.clone(),
+            ..Self::bare(claimed, task, tutor, provider)
+        }
+    }
+
+    /// One that needs no connection.
+    fn bare(claimed: &Claimed, task: Task, tutor: Uuid, provider: &'static dyn Provider) -> Self {
+        Self {
             claimed: claimed.clone(),
             task,
             provider,
             tutor,
-            refresh: connection.refresh.clone(),
-            access: connection.access.clone(),
+            refresh: None,
+            access: None,
             refreshed: false,
         }
     }
@@ -76,18 +85,12 @@ impl Flight {
         (self.tutor, self.provider.name())
     }
 
-    /// Whether the session is at another time than the attempt was begun with.
-    pub fn is_elsewhen(&self, session: &Session) -> bool {
-        match &self.task {
-            Task::Ensure(wish) => {
-                session
-                    .starts_at
-                    .zip(session.ends_at)
-                    .is_some_and(|(start, end)| {
-                        end > start && (start, end) != (wish.starts_at, wish.ends_at)
-                    })
-            }
-            Task::Remove => false,
+    /// Start and end of the meeting: as it was wished for, or as it was when it was kept.
+    pub fn times(&self, new: bool) -> (DateTime<Utc>, DateTime<Utc>) {
+        match (&self.task, self.claimed.kept.filter(|_| !new)) {
+            (_, Some(kept)) => kept,
+            (Task::Ensure(wish), None) => (wish.starts_at, wish.ends_at),
+            (Task::Remove, None) => (DateTime::UNIX_EPOCH, DateTime::UNIX_EPOCH),
         }
     }
 
@@ -168,14 +171,20 @@ pub enum Ready {
 /// Makes a claimed job ready.
 pub fn prepare(claimed: &Claimed, desk: &Desk<'_>) -> Ready {
     let session = desk.sessions.get(&claimed.session);
-    if claimed.gone && !session.is_some_and(|session| session.wants) {
+    let wants = session.is_some_and(|session| session.wants);
+    if claimed.gone && !wants {
         return prepare_removal(claimed, session, desk);
     }
     let Some(session) = session else {
         return let_go(claimed);
     };
+    let follows = claimed.moved && claimed.made.is_some() && !session.lacks_link;
     if !session.lacks_link {
-        let follows = claimed.moved && claimed.made.is_some();
+        let kept = claimed.made.as_ref().filter(|_| claimed.kept.is_some());
+        if kept.is_some_and(|(id, url)| !session.has(id, url)) {
+            // Somebody filled in another link meanwhile.
+            return Ready::Orphan;
+        }
         if !(follows && session.is_open) {
             return Ready::Over(State::Ready);
         }
@@ -191,6 +200,24 @@ pub fn prepare(claimed: &Claimed, desk: &Desk<'_>) -> Ready {
         Ok(wish) => wish,
         Err(text) => return unfit(text),
     };
+    if follows {
+        return follow(claimed, wish, desk);
+    }
+    if is_elsewhere(claimed, tutor, desk) {
+        // The session was given to another tutor: first what was made in the old account goes.
+        return if claimed.gone {
+            prepare_removal(claimed, Some(session), desk)
+        } else {
+            Ready::Orphan
+        };
+    }
+    let kept_at = claimed.provider.as_deref().and_then(provider::by_name);
+    if let Some(provider) =
+        kept_at.filter(|_| claimed.kept.is_some() && claimed.account == Some(tutor))
+    {
+        // It exists: whatever became of the connection, only its link has to be written.
+        return Ready::Write(Flight::bare(claimed, Task::Ensure(wish), tutor, provider));
+    }
     let none = Vec::new();
     let connections = desk.connections.get(&tutor).unwrap_or(&none);
     let bound = claimed.provider.as_deref().filter(|name| {
@@ -207,12 +234,37 @@ pub fn prepare(claimed: &Claimed, desk: &Desk<'_>) -> Ready {
         Choice::None => return disconnected(None, false),
     };
     let flight = Flight::new(claimed, Task::Ensure(wish), tutor, provider, connection);
-    let same =
-        claimed.provider.as_deref() == Some(provider.name()) && claimed.account == Some(tutor);
-    if claimed.reason == Some(Reason::WriteBack) && claimed.made.is_some() && same {
-        return Ready::Write(flight);
-    }
     take_off(flight, connection, desk)
+}
+
+/// Whether something was made, or may have been, in the account of a tutor who no longer teaches
+/// the session, and can be reached there.
+fn is_elsewhere(claimed: &Claimed, tutor: Uuid, desk: &Desk<'_>) -> bool {
+    let Some((account, name)) = claimed.account.zip(claimed.provider.as_deref()) else {
+        return false;
+    };
+    let left = claimed.may_exist_since.is_some() || claimed.kept.is_some();
+    let connections = desk.connections.get(&account);
+    let mut theirs = connections.into_iter().flatten();
+    left && account != tutor && theirs.any(|c| c.provider == name && c.is_usable())
+}
+
+/// Moves a meeting with its session, in the account in which it is, whoever teaches now.
+fn follow(claimed: &Claimed, wish: Wish, desk: &Desk<'_>) -> Ready {
+    let provider = claimed.provider.as_deref().and_then(provider::by_name);
+    let (Some(provider), Some(account)) = (provider, claimed.account) else {
+        return Ready::Over(State::Ready);
+    };
+    let connections = desk.connections.get(&account);
+    let mut theirs = connections.into_iter().flatten();
+    match theirs.find(|c| c.provider == provider.name() && c.is_usable()) {
+        Some(connection) => {
+            let flight = Flight::new(claimed, Task::Ensure(wish), account, provider, connection);
+            take_off(flight, connection, desk)
+        }
+        // The link works at any time.
+        None => Ready::Over(State::Ready),
+    }
 }
 
 /// The session needs no meeting any more, and knows of none.
@@ -227,11 +279,13 @@ fn let_go(claimed: &Claimed) -> Ready {
 
 /// Makes the removal of a meeting ready that its session no longer needs.
 fn prepare_removal(claimed: &Claimed, session: Option<&Session>, desk: &Desk<'_>) -> Ready {
-    if let (Some(session), Some((id, url))) = (session, &claimed.made)
-        && !session.lacks_link
-        && session.has(id, url)
-    {
-        return Ready::Over(State::Ready);
+    if let Some(session) = session.filter(|session| !session.lacks_link) {
+        // Somebody filled in this meeting, or one of which nobody knows whether it is the one in
+        // doubt: what is used is not removed.
+        let known = claimed.made.as_ref();
+        if known.is_none_or(|(id, url)| session.has(id, url)) {
+            return Ready::Over(State::Ready);
+        }
     }
     let provider = claimed.provider.as_deref().and_then(provider::by_name);
     let (Some(provider), Some(tutor)) = (provider, claimed.account) else {

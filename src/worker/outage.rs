@@ -25,7 +25,7 @@ impl Office<'_> {
         &self,
         provider: &'static str,
         side: Side,
-        subject: Uuid,
+        subject: (Uuid, Uuid),
         failure: &Failure,
     ) -> Result<Option<Duration>, PgError> {
         match sign_of(failure) {

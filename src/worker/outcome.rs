@@ -1,32 +1,30 @@
 //! What an attempt's end does to the tables. Inside the step's transaction.
 
 use std::cell::RefCell;
-use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use pgrx::PgSqlErrorCode;
+use uuid::Uuid;
 
 use super::flight::Flight;
-use super::pool::Account;
 use super::rooms::Breakers;
 use crate::config::Settings;
 use crate::domain::breaker::Side;
-use crate::domain::envelope::{self, NONCE_LEN, Slot, binding};
 use crate::domain::failure::{Class, Failure, Reason};
-use crate::domain::keyring::KeyRing;
 use crate::domain::meeting::{JoinUrl, Meeting};
 use crate::domain::state::{Hold, State, Tries, after_failure};
 use crate::pg::error::PgError;
 use crate::pg::xact;
-use crate::provider::{Grant, Provider};
-use crate::store::app::{self, Tokens};
+use crate::provider::Provider;
+use crate::store::app;
 use crate::store::holds;
 use crate::store::jobs::{self, Attempt, Claimed, Outcome, Setback};
 use crate::store::mapped::Mapped;
 
 /// Longest time that a write to the application's tables waits for a lock: the worker's main
 /// thread has others to serve, and comes back.
-const LOCK_TIMEOUT: &std::ffi::CStr = c"50ms";
+pub const LOCK_TIMEOUT: &std::ffi::CStr = c"50ms";
 
 /// What outcomes need at hand.
 pub struct Office<'a> {
@@ -48,27 +46,28 @@ impl Office<'_> {
         if new {
             jobs::record(&attempt(&flight.claimed, Some(provider), Outcome::Made))?;
         }
-        let written = xact::subtransaction(|| self.write(flight, meeting));
+        let times = flight.times(new);
+        let written = xact::subtransaction(|| self.write(flight, meeting, times));
         let state = match written {
             Ok(Written::There) => {
                 jobs::finish_with(session, State::Ready, provider, meeting)?;
                 State::Ready
             }
             Ok(Written::Moved) => {
-                jobs::keep_meeting(session, provider, meeting)?;
+                jobs::keep_meeting(session, provider, meeting, times)?;
                 jobs::follow(session)?;
                 let text = "The session was put to another time while its meeting was made; the meeting follows.";
                 self.go_on(flight, Reason::SessionMoved, text, Duration::ZERO, false)?;
                 State::Ready
             }
             Ok(Written::Unneeded(state)) => {
-                jobs::keep_meeting(session, provider, meeting)?;
+                jobs::keep_meeting(session, provider, meeting, times)?;
                 jobs::orphan(session)?;
                 state
             }
             Err(error) => {
                 // Whatever happens to the session, the meeting is not forgotten.
-                jobs::keep_meeting(session, provider, meeting)?;
+                jobs::keep_meeting(session, provider, meeting, times)?;
                 let text = format!(
                     "The meeting exists, but its link could not be written into the session: \
                      {error}."
@@ -83,7 +82,12 @@ impl Office<'_> {
     }
 
     /// Writes a link into its session, and looks at what came of it.
-    fn write(&self, flight: &Flight, meeting: &Meeting) -> Result<Written, PgError> {
+    fn write(
+        &self,
+        flight: &Flight,
+        meeting: &Meeting,
+        times: (DateTime<Utc>, DateTime<Utc>),
+    ) -> Result<Written, PgError> {
         let mapped = self.mapped.ok_or_else(|| {
             PgError::new(
                 PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
@@ -92,8 +96,17 @@ impl Office<'_> {
         })?;
         let session = flight.claimed.session;
         xact::set_local(c"lock_timeout", LOCK_TIMEOUT)?;
-        let ours = app::write_link(mapped, session, flight.provider.name(), meeting)?
-            || flight.claimed.moved;
+        let provider = flight.provider.name();
+        let mut ours = app::write_link(mapped, session, provider, meeting)?;
+        if let (false, true, Some((id, url))) = (ours, flight.claimed.moved, &flight.claimed.made) {
+            // The one that was to be moved may have been deleted, and another made in its place.
+            ours = if *id == meeting.external_id {
+                let now = app::sessions(mapped, &[session])?;
+                now.iter().any(|now| now.has(id, url))
+            } else {
+                app::replace_link(mapped, session, provider, meeting, url)?
+            };
+        }
         // Read back: row security or a trigger may have dropped the link without a word.
         match app::sessions(mapped, &[session])?.first() {
             None => Ok(Written::Unneeded(State::NotNeeded)),
@@ -106,7 +119,7 @@ impl Office<'_> {
             Some(now) if !ours && !now.has(&meeting.external_id, meeting.join_url.as_str()) => {
                 Ok(Written::Unneeded(State::Ready))
             }
-            Some(now) if now.is_open && flight.is_elsewhen(now) => Ok(Written::Moved),
+            Some(now) if now.is_open && now.is_elsewhen(times) => Ok(Written::Moved),
             Some(_) => Ok(Written::There),
         }
     }
@@ -192,11 +205,7 @@ impl Office<'_> {
     ) -> Result<State, PgError> {
         let session = claimed.session;
         let name = provider.map(|p| p.name());
-        let mut tries = tries(claimed, outage);
-        if claimed.gone {
-            // Passing trouble never ends in leaving a meeting where nobody looks for it.
-            tries.attempts = 0;
-        }
+        let tries = tries(claimed, outage);
         let mut verdict = after_failure(
             failure,
             tries,
@@ -204,9 +213,39 @@ impl Office<'_> {
             &self.settings.policy,
             (self.random)(),
         );
+        if (claimed.gone || claimed.moved) && verdict.state == State::Failed {
+            // Nobody could ask for another try, and removing or moving again does no harm.
+            verdict.state = State::Retrying;
+            verdict.delay = Some(self.settings.policy.max);
+        }
         jobs::record(&attempt(claimed, name, Outcome::Failed(failure)))?;
         let mut reason = failure.reason;
-        if let (Some(flight), State::NeedsAction) = (flight, verdict.state)
+        let wanted_by = if claimed.gone {
+            self.wanted_by(session)
+        } else {
+            None
+        };
+        let lasting = failure.reason == Reason::TutorRateLimit
+            || matches!(
+                failure.class,
+                Class::TutorMustAct | Class::RefreshToken | Class::Permanent
+            )
+            || tries.attempts >= self.settings.policy.max_attempts;
+        if wanted_by.is_some_and(|tutor| Some(tutor) != claimed.account) && lasting {
+            // Another tutor teaches by now, whose link is not to wait for the account before: what
+            // is left there is given up, and the ledger has said why.
+            if let Some(flight) = flight {
+                self.park(flight, verdict.reconnect)?;
+            }
+            jobs::forget_meeting(session, State::Pending)?;
+            jobs::announce(session, State::Pending)?;
+            return Ok(State::Pending);
+        }
+        if wanted_by.is_some() && verdict.state == State::NeedsAction {
+            // Opened again meanwhile: no longer a removal, and the next attempt sees to it.
+            verdict.state = State::Retrying;
+            verdict.delay = Some(self.settings.policy.wait(tries.failures, (self.random)()));
+        } else if let (Some(flight), State::NeedsAction) = (flight, verdict.state)
             && !self.park(flight, verdict.reconnect)?
         {
             // The tutor has reconnected while this attempt was under way: once more, as any retry.
@@ -250,6 +289,13 @@ impl Office<'_> {
         Ok(state)
     }
 
+    /// The tutor of a session that wants a link, as far as can be seen now.
+    fn wanted_by(&self, session: Uuid) -> Option<Uuid> {
+        let mapped = self.mapped?;
+        let seen = xact::subtransaction(|| app::sessions(mapped, &[session])).ok()?;
+        seen.into_iter().find(|session| session.wants)?.tutor
+    }
+
     /// Whether the account is still as the attempt found it, so that the job may be parked for its
     /// tutor; marks the connection if that is what ended.
     fn park(&self, flight: &Flight, reconnect: bool) -> Result<bool, PgError> {
@@ -271,64 +317,6 @@ impl Office<'_> {
         // A connection that cannot be marked now is found ended again by the next attempt.
         Ok(looked.unwrap_or(true))
     }
-
-    /// Stores what a token endpoint granted, in place of the tokens that were read.
-    pub fn store_grant(
-        &self,
-        keys: &Result<Arc<KeyRing>, String>,
-        account: Account,
-        old: &str,
-        grant: &Grant,
-        nonces: [[u8; NONCE_LEN]; 2],
-    ) -> Result<Stored, PgError> {
-        let (Some(mapped), Ok(keys)) = (self.mapped, keys) else {
-            return Ok(Stored::NotYet);
-        };
-        let (tutor, provider) = account;
-        let owner = tutor.hyphenated().to_string();
-        let seal = |secret, slot, nonce| {
-            envelope::seal(keys, &binding(&owner, provider, slot), secret, nonce).map_err(|_| {
-                PgError::new(
-                    PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR,
-                    "the new token could not be encrypted",
-                )
-            })
-        };
-        let access = seal(&grant.access, Slot::Access, nonces[0])?;
-        let refresh = match &grant.refresh {
-            Some(token) => Some(seal(token, Slot::Refresh, nonces[1])?),
-            None => None,
-        };
-        let tokens = Tokens {
-            access: &access,
-            refresh: refresh.as_deref(),
-            expires_at: grant.expires_at.timestamp_micros(),
-        };
-        let stored = xact::subtransaction(|| {
-            xact::set_local(c"lock_timeout", LOCK_TIMEOUT)?;
-            app::write_tokens(mapped, tutor, provider, old, &tokens)
-        })?;
-        Ok(if stored {
-            Stored::Yes { access, refresh }
-        } else {
-            Stored::Overtaken
-        })
-    }
-}
-
-/// What became of new tokens.
-pub enum Stored {
-    /// In the connection's row, as these envelopes.
-    Yes {
-        /// Access token.
-        access: String,
-        /// Refresh token, if the provider rotates them.
-        refresh: Option<String>,
-    },
-    /// The row has other tokens by now: the tutor has reconnected.
-    Overtaken,
-    /// There is no key, or no table, to store them with.
-    NotYet,
 }
 
 /// What writing a link came to.

@@ -92,9 +92,23 @@ pub struct Rooms<'a> {
     pub holds: &'a [Held],
     /// Requests under way, and those that are about to be.
     pub sending: Sending,
+    /// Attempts held in memory, whether they send something or not, and how many there may be.
+    pub held: Sending,
+    /// See above.
+    pub memory: usize,
 }
 
 impl Rooms<'_> {
+    /// What is left of a provider's share of the attempts that are held.
+    pub fn memory_left(&self, provider: &str) -> usize {
+        let kept = if self.configured == 1 {
+            0
+        } else {
+            self.memory / 4
+        };
+        (self.memory - kept).saturating_sub(self.held.at(provider))
+    }
+
     /// Takes a place for a request to a provider, if there is one.
     pub fn take(&mut self, provider: &'static str) -> bool {
         let free = self.sending.total() < self.limit && self.share_left(provider) > 0;
@@ -134,7 +148,7 @@ impl Rooms<'_> {
             } else if breakers.is_tripped(name, Side::Meetings) {
                 1usize.saturating_sub(self.sending.at(name))
             } else {
-                self.share_left(name)
+                self.share_left(name).min(self.memory_left(name))
             };
             lanes.push(Lane {
                 name,
@@ -178,6 +192,8 @@ mod tests {
             configured,
             holds,
             sending: Sending::default(),
+            held: Sending::default(),
+            memory: limit * 16,
         }
     }
 
@@ -230,7 +246,8 @@ mod tests {
         let begin = Instant::now();
         for n in 0..5 {
             let breaker = breakers.of("zoom", Side::Meetings);
-            breaker.bad(uuid::Uuid::from_u128(n), begin, &policy, 0);
+            let one = uuid::Uuid::from_u128(n);
+            breaker.bad((one, one), begin, &policy, 0);
         }
         let holds = [
             hold("zoom", Side::Meetings),

@@ -298,6 +298,7 @@ impl Worker {
             breakers: &self.breakers,
             configured: self.configured,
             spare: self.spare(),
+            memory: self.memory(),
             look,
             careful: self.careful,
         };

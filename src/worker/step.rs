@@ -52,6 +52,8 @@ pub struct View<'a> {
     pub limit: usize,
     /// Attempts that may be added before there are too many to hold in memory.
     pub spare: usize,
+    /// Attempts that may be held in memory.
+    pub memory: usize,
     /// Requests under way.
     pub sending: &'a Sending,
     /// What is known of the providers as a whole.
@@ -188,7 +190,9 @@ fn attempt_ended(
             office.note_good(name, Side::Meetings)?;
             None
         }
-        End::Failed(failure) => office.note_failure(name, Side::Meetings, session, failure)?,
+        End::Failed(failure) => {
+            office.note_failure(name, Side::Meetings, (flight.tutor, session), failure)?
+        }
     };
     let failure = match end {
         End::Paused(..) => return Ok(()),

@@ -1,25 +1,30 @@
 //! Access tokens that have to be renewed: one refresh at a time for an account, stored before use.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aes_gcm::aead::OsRng;
 use aes_gcm::aead::rand_core::RngCore;
 use chrono::Utc;
+use pgrx::PgSqlErrorCode;
 use uuid::Uuid;
 
 use super::access::{Token, another_token};
 use super::depart::oauth_clients;
 use super::flight::{Desk, Flight};
-use super::outcome::{Office, Stored};
+use super::outcome::{LOCK_TIMEOUT, Office};
 use super::pool::Account;
 use super::rooms::Tried;
 use super::step::{After, View, still_in_doubt};
 use crate::domain::breaker::Side;
+use crate::domain::envelope::{self, NONCE_LEN, Slot, binding};
 use crate::domain::failure::{Class, Failure, Reason};
+use crate::domain::keyring::KeyRing;
 use crate::pg::error::PgError;
+use crate::pg::xact;
 use crate::provider::Grant;
-use crate::store::app;
+use crate::store::app::{self, Tokens};
 
 /// A refresh under way.
 #[derive(Default)]
@@ -162,7 +167,7 @@ pub fn refresh_ended(
             office.note_good(name, Side::Tokens)?;
             None
         }
-        Err(failure) => office.note_failure(name, Side::Tokens, tutor, failure)?,
+        Err(failure) => office.note_failure(name, Side::Tokens, (tutor, tutor), failure)?,
     };
     let stored = match result {
         Ok(grant) => store_grant(view, office, account, &flights, grant),
@@ -217,7 +222,67 @@ fn store_grant(
     let Some(old) = flights.iter().find_map(|flight| flight.refresh.as_deref()) else {
         return Ok(Stored::Overtaken);
     };
-    let mut nonces = [[0u8; crate::domain::envelope::NONCE_LEN]; 2];
+    let mut nonces = [[0u8; NONCE_LEN]; 2];
     nonces.iter_mut().for_each(|nonce| OsRng.fill_bytes(nonce));
     office.store_grant(view.keys, account, old, grant, nonces)
+}
+
+impl Office<'_> {
+    /// Stores what a token endpoint granted, in place of the tokens that were read.
+    fn store_grant(
+        &self,
+        keys: &Result<Arc<KeyRing>, String>,
+        account: Account,
+        old: &str,
+        grant: &Grant,
+        nonces: [[u8; NONCE_LEN]; 2],
+    ) -> Result<Stored, PgError> {
+        let (Some(mapped), Ok(keys)) = (self.mapped, keys) else {
+            return Ok(Stored::NotYet);
+        };
+        let (tutor, provider) = account;
+        let owner = tutor.hyphenated().to_string();
+        let seal = |secret, slot, nonce| {
+            envelope::seal(keys, &binding(&owner, provider, slot), secret, nonce).map_err(|_| {
+                PgError::new(
+                    PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR,
+                    "the new token could not be encrypted",
+                )
+            })
+        };
+        let access = seal(&grant.access, Slot::Access, nonces[0])?;
+        let refresh = match &grant.refresh {
+            Some(token) => Some(seal(token, Slot::Refresh, nonces[1])?),
+            None => None,
+        };
+        let tokens = Tokens {
+            access: &access,
+            refresh: refresh.as_deref(),
+            expires_at: grant.expires_at.timestamp_micros(),
+        };
+        let stored = xact::subtransaction(|| {
+            xact::set_local(c"lock_timeout", LOCK_TIMEOUT)?;
+            app::write_tokens(mapped, tutor, provider, old, &tokens)
+        })?;
+        Ok(if stored {
+            Stored::Yes { access, refresh }
+        } else {
+            Stored::Overtaken
+        })
+    }
+}
+
+/// What became of new tokens.
+enum Stored {
+    /// In the connection's row, as these envelopes.
+    Yes {
+        /// Access token.
+        access: String,
+        /// Refresh token, if the provider rotates them.
+        refresh: Option<String>,
+    },
+    /// The row has other tokens by now: the tutor has reconnected.
+    Overtaken,
+    /// There is no key, or no table, to store them with.
+    NotYet,
 }

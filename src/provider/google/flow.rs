@@ -71,7 +71,7 @@ impl EnsureEvent {
     pub(super) fn new(calendar: Calendar, known: Known) -> Self {
         let session = calendar.wish.session_id;
         let id = known.external_id.as_deref();
-        let look = id.is_some() || known.may_exist_since.is_some();
+        let look = id.is_some() || known.may_exist_since.is_some() || known.adopt;
         Self {
             state: State::Start { look },
             generation: id.and_then(|id| generation_of(id, session)).unwrap_or(0),
@@ -115,6 +115,11 @@ impl EnsureEvent {
     fn after_read(&mut self, because: Because, answer: &Response, now: DateTime<Utc>) -> Step {
         match (answer.status, because) {
             (200..=299, _) => self.look(answer, now),
+            (404 | 410, Because::Unknown) if self.known.adopt => {
+                let text = "Google Calendar shows no event of this session; meetlink_resolve(..., 'repost') makes one.";
+                let failure = Failure::new(Class::InDoubt, Reason::AnswerLost, text);
+                self.fail(failure.status(answer.status).after(Some(self.known.settle)))
+            }
             (404 | 410, Because::Unknown) => {
                 self.may_exist = false;
                 self.refused = None;
@@ -130,7 +135,8 @@ impl EnsureEvent {
             (404, Because::TakenForGood) if self.settled => self.next_generation(),
             (404, Because::TakenForGood) => {
                 let text = "Google Calendar says that the session's event exists and that it does not; meetlink looks again.";
-                self.fail(Failure::new(Class::Retry, Reason::AnswerUnreadable, text))
+                let failure = Failure::new(Class::Retry, Reason::AnswerUnreadable, text);
+                self.fail(failure.status(answer.status))
             }
             _ => self.fail(refusal(answer, now)),
         }
@@ -244,7 +250,8 @@ impl EnsureEvent {
     fn ask(&mut self, last: Option<&str>, now: DateTime<Utc>) -> Step {
         if self.asks >= ASKS {
             let text = "Google could not make the conference although it was asked again; meetlink tries again later.";
-            return self.fail(Failure::new(Class::Retry, Reason::ProviderDown, text));
+            let failure = Failure::new(Class::Retry, Reason::ProviderDown, text);
+            return self.fail(failure.status(200));
         }
         self.asks += 1;
         self.wait = FIRST_WAIT;

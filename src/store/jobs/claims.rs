@@ -6,7 +6,6 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::millis;
-use crate::domain::failure::Reason;
 use crate::pg::error::PgError;
 use crate::store::sql::{self, Row, from_uuid, from_uuids, get, maybe, maybe_uuid, uuid_at};
 
@@ -44,8 +43,8 @@ pub struct Claimed {
     pub was_in_doubt: bool,
     /// Tutor in whose account a meeting was made or may have been made.
     pub account: Option<Uuid>,
-    /// Cause of the last failure.
-    pub reason: Option<Reason>,
+    /// Start and end of a meeting that was made and of which the session does not know yet.
+    pub kept: Option<(DateTime<Utc>, DateTime<Utc>)>,
     /// The meeting made before: external id and link.
     pub made: Option<(String, String)>,
     /// Number of the attempt in the ledger.
@@ -73,18 +72,22 @@ pub fn claim(
            SELECT l.name, l.room \
              FROM ROWS FROM (pg_catalog.unnest($4), pg_catalog.unnest($5)) l(name, room)), \
          fresh AS MATERIALIZED ( \
-           SELECT f.* FROM lanes l CROSS JOIN LATERAL ( \
+           SELECT f.*, l.name, l.room FROM lanes l CROSS JOIN LATERAL ( \
              SELECT j.session_id, j.starts_at, j.state FROM meetlink.jobs j \
               WHERE j.state = 'pending' AND j.lane = l.name \
               ORDER BY j.starts_at, j.session_id LIMIT l.room FOR UPDATE SKIP LOCKED) f), \
          again AS MATERIALIZED ( \
-           SELECT f.* FROM lanes l CROSS JOIN LATERAL ( \
+           SELECT f.*, l.name, l.room FROM lanes l CROSS JOIN LATERAL ( \
              SELECT j.session_id, j.starts_at, j.state FROM meetlink.jobs j \
               WHERE j.state IN ('retrying', 'in_doubt') AND j.lane = l.name \
                 AND j.due_at <= pg_catalog.clock_timestamp() \
               ORDER BY j.due_at LIMIT l.room FOR UPDATE SKIP LOCKED) f), \
+         due AS ( \
+           SELECT u.*, pg_catalog.row_number() OVER (PARTITION BY u.name ORDER BY u.starts_at) AS place \
+             FROM (SELECT * FROM fresh UNION ALL SELECT * FROM again) u), \
          chosen AS ( \
-           SELECT * FROM fresh UNION ALL SELECT * FROM again ORDER BY starts_at LIMIT $1) \
+           SELECT session_id, starts_at, state FROM due WHERE place <= room \
+            ORDER BY starts_at LIMIT $1) \
          UPDATE meetlink.jobs j \
             SET state = 'creating', due_at = NULL, attempts = j.attempts + 1, news = false, \
                 lease_holder = $2, \
@@ -97,7 +100,9 @@ pub fn claim(
                    (SELECT COALESCE(pg_catalog.max(a.number), 0) FROM meetlink.attempts a \
                      WHERE a.session_id = j.session_id) + 1, \
                    (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint, \
-                   j.reason, j.setbacks, j.hurried, j.wish = 'gone', j.adopt, j.wish = 'moved'",
+                   j.reason, j.setbacks, j.hurried, j.wish = 'gone', j.adopt, j.wish = 'moved', \
+                   (extract(epoch FROM j.kept_from) * 1000000)::bigint, \
+                   (extract(epoch FROM j.kept_to) * 1000000)::bigint",
         &[
             number(limit).into(),
             holder.into(),
@@ -117,10 +122,10 @@ pub fn claim(
                 gone: get(row, 14)?,
                 adopt: get(row, 15)?,
                 moved: get(row, 16)?,
+                kept: micros(row, 17)?.zip(micros(row, 18)?),
                 may_exist_since: micros(row, 4)?,
                 was_in_doubt: get(row, 5)?,
                 account: maybe_uuid(row, 6)?,
-                reason: maybe::<String>(row, 11)?.as_deref().and_then(Reason::parse),
                 made: external.zip(url),
                 number: get(row, 9)?,
                 started_at: get(row, 10)?,
@@ -227,11 +232,11 @@ pub fn shift_dates(by: i64) -> Result<(), PgError> {
 }
 
 /// Whatever is unfinished may have gone further in a past that this database does not know: every
-/// job looks before it creates. Those of Zoom wait out the settling time for that.
+/// job looks before it creates; Zoom's wait out the settling time for that. Google tells by itself.
 pub fn doubt_everything() -> Result<(), PgError> {
     sql::execute(
         "UPDATE meetlink.jobs SET may_exist_since = pg_catalog.clock_timestamp() \
-          WHERE state NOT IN ('ready', 'not_needed')",
+          WHERE state NOT IN ('ready', 'not_needed') AND provider IS DISTINCT FROM 'google_meet'",
         &[],
     )?;
     sql::execute(

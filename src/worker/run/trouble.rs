@@ -57,7 +57,15 @@ impl Worker {
         self.careful = error.is_about_data();
         // Giving way to somebody's lock once or twice is no news.
         if !error.is_about_locks() || wait > TROUBLE_WAIT * 2 {
-            self.say(&error.to_string());
+            // A row of the application may have raised it, in words of its own: they go into the
+            // ledger with that row, not to whoever looks at the worker. What goes on when rows are
+            // looked at one by one is something else.
+            let text = if self.careful && self.trouble.is_none() {
+                "a row of the application raised an error; they are looked at one by one".to_owned()
+            } else {
+                error.to_string()
+            };
+            self.say(&text);
         }
         self.slot.show(Activity::Waiting, self.flights.len());
         self.trouble = Some(Trouble { until, wait });

@@ -24,9 +24,14 @@ impl Worker {
         }
     }
 
+    /// Attempts that may be held in memory.
+    pub(super) fn memory(&self) -> usize {
+        self.settings.concurrency * FLIGHTS_PER_REQUEST
+    }
+
     /// Attempts that may be added: those that send nothing are bounded too, for the sake of memory.
     pub(super) fn spare(&self) -> usize {
-        (self.settings.concurrency * FLIGHTS_PER_REQUEST).saturating_sub(self.flights.len())
+        self.memory().saturating_sub(self.flights.len())
     }
 
     /// Takes in what threads brought; gives whether there was anything.

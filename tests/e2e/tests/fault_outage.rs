@@ -120,7 +120,8 @@ fn a_provider_that_answers_503_is_left_alone_and_nothing_is_burnt() {
         let longest = others_are_served(&app, witness, student, OUTAGE);
         let probes = count(&app, down, Call::Any) - before;
         println!("{down:?} down: {before} requests, then {probes} probes; {up:?} took {longest:?}");
-        assert!(before <= 20, "{before} requests until it was noticed");
+        // One tutor's twenty sessions in a row, and the eight that may be under way then.
+        assert!(before <= 28, "{before} requests until it was noticed");
         assert!(
             (1..=15).contains(&probes),
             "{probes} requests while it was open"
