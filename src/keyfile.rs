@@ -8,6 +8,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use zeroize::Zeroizing;
 
 use crate::domain::keyring::{KeyRing, KeyRingError};
+use crate::pg::process;
 
 /// Largest key file that is read, in bytes.
 const LIMIT: u64 = 64 * 1024;
@@ -85,10 +86,7 @@ pub fn load(path: Option<&str>) -> Result<KeyRing, KeyFileError> {
     if facts.mode() & 0o077 != 0 {
         return Err(KeyFileError::TooOpen(facts.mode() & 0o7777));
     }
-    let ours = std::fs::metadata("/proc/self")
-        .map(|me| me.uid())
-        .unwrap_or(facts.uid());
-    if facts.uid() != ours && facts.uid() != 0 {
+    if facts.uid() != process::user_id() && facts.uid() != 0 {
         return Err(KeyFileError::ForeignOwner);
     }
     let mut text = Zeroizing::new(String::new());

@@ -22,7 +22,7 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, NextTimeout, RustlsConnector, TcpConnector, Transport,
 };
 use ureq::{Agent, Error, RequestBuilder};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::provider::http::{Auth, Body, Broken, Fault, Method, Reached, Request, Response};
 use crate::provider::url;
@@ -135,9 +135,11 @@ fn with_body(
         Body::Json(value) => builder
             .header("content-type", "application/json")
             .send(value.to_string()),
-        Body::Form(fields) => {
-            builder.send_form(fields.iter().map(|(name, value)| (*name, value.expose())))
-        }
+        // The answer holds tokens: the connection, and the buffer that it was read into, end with
+        // it. That costs a handshake for a refresh, of which a tutor needs one an hour.
+        Body::Form(fields) => builder
+            .header("connection", "close")
+            .send_form(fields.iter().map(|(name, value)| (*name, value.expose()))),
     }
 }
 
@@ -252,7 +254,12 @@ impl<T: Transport> Transport for Marked<T> {
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         SENT.set(true);
-        self.0.transmit_output(amount, timeout)
+        let done = self.0.transmit_output(amount, timeout);
+        // The buffer lives on with its connection; heads and forms hold tokens.
+        if let Some(sent) = self.0.buffers().output().get_mut(..amount) {
+            sent.zeroize();
+        }
+        done
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {

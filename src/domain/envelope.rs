@@ -139,6 +139,8 @@ pub fn open(keys: &KeyRing, binding: &str, envelope: &str) -> Result<Secret, Ope
 }
 
 #[cfg(test)]
+pub(crate) mod properties;
+#[cfg(test)]
 mod tests {
     use super::*;
 

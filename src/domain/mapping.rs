@@ -344,4 +344,6 @@ fn shorten(name: &str) -> String {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

@@ -21,6 +21,7 @@ pub mod signals;
 pub mod trigger;
 pub mod wake;
 pub mod watch;
+mod wipe;
 pub mod xact;
 
 pub use pgrx::pg_sys::Oid;

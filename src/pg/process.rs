@@ -79,6 +79,19 @@ pub fn connect(database: Option<pg_sys::Oid>) {
     BackgroundWorker::connect_worker_to_spi_by_oid(database, None);
 }
 
+/// Keeps this process out of core dumps, and its memory from others of the same user: it holds
+/// people's tokens.
+pub fn keep_secret() {
+    // SAFETY: changes an attribute of this process only (prctl(2)).
+    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
+}
+
+/// The operating system's user as whom the server runs.
+pub fn user_id() -> u32 {
+    // SAFETY: always succeeds.
+    unsafe { libc::geteuid() }
+}
+
 /// Time since the machine was started, sleep included; nobody sets this clock.
 pub fn time_since_boot() -> Duration {
     let mut time = libc::timespec {

@@ -55,6 +55,8 @@ fn moment(text: &str) -> Option<DateTime<Utc>> {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests {
     use super::*;
     use chrono::TimeZone;

@@ -64,14 +64,15 @@ pub struct Hold<'a> {
     pub error: &'a str,
 }
 
-/// Holds a provider, or a tutor at one; a longer hold stays.
+/// Holds a provider, or a tutor at one; a longer hold stays as it is.
 pub fn hold(hold: &Hold<'_>) -> Result<(), PgError> {
     sql::execute(
         "INSERT INTO meetlink.holds AS h (provider, side, tutor_id, until, reason, error) \
          VALUES ($1, $2, $3, pg_catalog.clock_timestamp() + $4 * interval '1 ms', $5, $6) \
          ON CONFLICT (provider, side, tutor_id) DO UPDATE \
-            SET until = greatest(h.until, EXCLUDED.until), since = EXCLUDED.since, \
-                reason = EXCLUDED.reason, error = EXCLUDED.error",
+            SET until = EXCLUDED.until, since = EXCLUDED.since, \
+                reason = EXCLUDED.reason, error = EXCLUDED.error \
+          WHERE h.until <= EXCLUDED.until",
         &[
             hold.provider.into(),
             hold.side.as_str().into(),

@@ -47,12 +47,14 @@ pub fn depart(
     };
     let mut rooms = rooms;
     for (flight, _) in view.granted {
-        if rooms.take(flight.provider.name()) {
+        let name = flight.provider.name();
+        if rooms.is_open(name, &office.breakers.borrow()) && rooms.take(name) {
             after.dequeued.push(flight.claimed.session);
         }
     }
     for (flight, token) in std::mem::take(&mut after.granted) {
-        if rooms.take(flight.provider.name()) {
+        let name = flight.provider.name();
+        if rooms.is_open(name, &office.breakers.borrow()) && rooms.take(name) {
             after.launch.push((flight, token));
         } else {
             after.granted.push((flight, token));

@@ -109,6 +109,13 @@ impl Rooms<'_> {
         (self.memory - kept).saturating_sub(self.held.at(provider))
     }
 
+    /// Whether an attempt that is ready may go now, as far as its provider is concerned.
+    pub fn is_open(&self, provider: &'static str, breakers: &Breakers) -> bool {
+        let tries = breakers.is_tripped(provider, Side::Meetings);
+        let tried = tries && self.sending.at(provider) > 0;
+        !self.is_held(provider) && !tried
+    }
+
     /// Takes a place for a request to a provider, if there is one.
     pub fn take(&mut self, provider: &'static str) -> bool {
         let free = self.sending.total() < self.limit && self.share_left(provider) > 0;

@@ -42,6 +42,7 @@ const PAUSE_PATIENCE: Duration = Duration::from_secs(3);
 /// The worker's whole life.
 pub fn run(database: Oid) {
     process::serve_signals();
+    process::keep_secret();
     process::connect(Some(database));
     process::report_name("meetlink worker");
     let Some((shared, slot)) = shared::get().and_then(|s| Some((s, s.slot(database)?))) else {

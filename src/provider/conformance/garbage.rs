@@ -145,7 +145,7 @@ fn every_flow_ends_whatever_the_answers_are() {
     let mut random = Random(0xfeed);
     let (mut flows, mut answers, mut longest, mut done) = (0, 0, 0, 0);
     for provider in all() {
-        for case in 0..30_000 {
+        for case in 0..75_000 {
             let ids = [
                 "1",
                 "5",
