@@ -177,6 +177,17 @@ impl Simulator {
         })
     }
 
+    /// Has the token endpoint want other credentials from here on.
+    pub fn set_client(&self, provider: Provider, id: &str, secret: &str) {
+        self.shared.world().side_mut(provider).client = (id.into(), secret.into());
+    }
+
+    /// Every access and refresh token that an account was made with or was granted later, dead
+    /// ones too.
+    pub fn tokens_ever(&self, provider: Provider) -> Vec<String> {
+        self.shared.world().side(provider).tokens_ever()
+    }
+
     /// Sets a rule of misbehaviour; rules are asked in the order in which they were set.
     pub fn fault(&self, rule: Rule) -> RuleId {
         self.shared.faults.add(rule)

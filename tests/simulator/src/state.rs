@@ -132,6 +132,11 @@ impl Side {
         token
     }
 
+    pub fn tokens_ever(&self) -> Vec<String> {
+        let tokens = self.access.keys().chain(self.refresh.keys());
+        tokens.cloned().collect()
+    }
+
     /// Whose refresh token this is or was.
     pub fn owner_of_refresh(&self, token: &str) -> Option<Name> {
         self.refresh.get(token).cloned()
