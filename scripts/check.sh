@@ -25,6 +25,8 @@ else
 fi
 
 scripts/check-rooms.sh
+scripts/check-sql.sh
+scripts/check-deps.sh
 
 [ ${#not_run[@]} -eq 0 ] ||
     say "NOT RUN, as this Rust has no: ${not_run[*]} (rustup component add ${not_run[*]})"

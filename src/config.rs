@@ -6,12 +6,15 @@ use std::time::Duration;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 
 use crate::domain::backoff::Policy;
+use crate::domain::keyring::KeyRing;
+use crate::keyfile::{self, KeyFileError};
 use crate::pg::guc;
 use crate::provider::Endpoints;
 use crate::provider::url::check_url;
 
 static ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
 static KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static KEY_COMMAND: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static CA_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static CONCURRENCY: GucSetting<i32> = GucSetting::<i32>::new(32);
 static REQUEST_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
@@ -47,6 +50,12 @@ pub fn define() {
             c"File with the keys that encrypt tokens.",
             c"Lines of a key id and 64 hex digits; the first encrypts, all decrypt.",
             &KEY_FILE,
+        ),
+        (
+            c"meetlink.key_command",
+            c"Shell command that prints what a key file would hold.",
+            c"Run by the worker when it starts and reloads, and by each function that encrypts.",
+            &KEY_COMMAND,
         ),
         (
             c"meetlink.ca_file",
@@ -168,6 +177,8 @@ pub struct Settings {
     pub enabled: bool,
     /// `meetlink.key_file`
     pub key_file: Option<String>,
+    /// `meetlink.key_command`
+    pub key_command: Option<String>,
     /// `meetlink.ca_file`
     pub ca_file: Option<String>,
     /// `meetlink.concurrency`
@@ -188,6 +199,7 @@ impl Settings {
         Self {
             enabled: ENABLED.get(),
             key_file: text(&KEY_FILE),
+            key_command: text(&KEY_COMMAND),
             ca_file: text(&CA_FILE),
             concurrency: usize::try_from(CONCURRENCY.get()).unwrap_or(1),
             request_timeout: milliseconds(&REQUEST_TIMEOUT),
@@ -200,6 +212,11 @@ impl Settings {
             google: endpoints(&GOOGLE_TOKEN, &GOOGLE_API),
             zoom: endpoints(&ZOOM_TOKEN, &ZOOM_API),
         }
+    }
+
+    /// The keys, from where these settings say; else the setting that is at fault, and why.
+    pub fn keys(&self) -> Result<KeyRing, (&'static str, KeyFileError)> {
+        keyfile::load(self.key_file.as_deref(), self.key_command.as_deref())
     }
 
     /// Where a provider is reached.

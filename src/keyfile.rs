@@ -1,4 +1,5 @@
-//! Reading `meetlink.key_file`, with its permissions checked first.
+//! Reading `meetlink.key_file`, with its permissions checked first, or asking
+//! `meetlink.key_command`.
 
 use std::fmt;
 use std::fs::File;
@@ -8,10 +9,11 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use zeroize::Zeroizing;
 
 use crate::domain::keyring::{KeyRing, KeyRingError};
+use crate::keycommand;
 use crate::pg::process;
 
 /// Largest key file that is read, in bytes.
-const LIMIT: u64 = 64 * 1024;
+pub const LIMIT: u64 = 64 * 1024;
 
 /// Why there are no keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +30,12 @@ pub enum KeyFileError {
     ForeignOwner,
     /// Its content is not a list of keys.
     Content(KeyRingError),
+    /// A command is set as well.
+    Both,
+    /// The command ended with this status, or by a signal.
+    CommandFailed(Option<i32>),
+    /// The command took longer than so many seconds.
+    CommandSlow(u64),
 }
 
 impl fmt::Display for KeyFileError {
@@ -43,6 +51,17 @@ impl fmt::Display for KeyFileError {
                 f.write_str("it belongs to neither the server's operating system user nor root")
             }
             Self::Content(error) => error.fmt(f),
+            Self::Both => f.write_str("meetlink.key_file and meetlink.key_command are both set"),
+            Self::CommandFailed(Some(status)) => {
+                write!(f, "the command ended with status {status}")
+            }
+            Self::CommandFailed(None) => f.write_str("the command was ended by a signal"),
+            Self::CommandSlow(seconds) => {
+                write!(
+                    f,
+                    "the command took more than {seconds} seconds, or wrote too much"
+                )
+            }
         }
     }
 }
@@ -59,6 +78,11 @@ impl KeyFileError {
                 "The path must be absolute and the file readable by the server's operating system \
                  user."
             }
+            Self::Both => "Leave one of them empty, and reload.",
+            Self::CommandFailed(_) | Self::CommandSlow(_) => {
+                "Run it by hand with /bin/sh as the server's operating system user; it must print what a \
+                 key file holds."
+            }
             Self::TooOpen(_) => "Run chmod 0600 on the file.",
             Self::ForeignOwner => "Run chown on the file.",
             Self::Content(_) => {
@@ -68,9 +92,26 @@ impl KeyFileError {
     }
 }
 
-/// Loads the keys. Opened first and checked on the open file, so that what is checked is what is
+/// Loads the keys from where the settings say, and names that setting where it fails.
+pub fn load(
+    file: Option<&str>,
+    command: Option<&str>,
+) -> Result<KeyRing, (&'static str, KeyFileError)> {
+    match (file, command) {
+        (Some(_), Some(_)) => Err((COMMAND, KeyFileError::Both)),
+        (None, Some(command)) => keycommand::run(command)
+            .and_then(|text| KeyRing::parse(&text).map_err(KeyFileError::Content))
+            .map_err(|error| (COMMAND, error)),
+        (file, None) => read(file).map_err(|error| (FILE, error)),
+    }
+}
+
+const FILE: &str = "meetlink.key_file";
+const COMMAND: &str = "meetlink.key_command";
+
+/// Reads the key file. Opened first and checked on the open file, so that what is checked is what is
 /// read.
-pub fn load(path: Option<&str>) -> Result<KeyRing, KeyFileError> {
+fn read(path: Option<&str>) -> Result<KeyRing, KeyFileError> {
     let path = path.ok_or(KeyFileError::NotSet)?;
     let unreadable = |error: std::io::Error| KeyFileError::Unreadable(error.kind());
     // Opening a pipe that nobody writes to would hang the worker.
@@ -105,7 +146,7 @@ mod tests {
         let path = std::env::temp_dir().join(format!("meetlink-{}-{name}", std::process::id()));
         std::fs::write(&path, text).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-        let loaded = load(path.to_str());
+        let loaded = read(path.to_str());
         std::fs::remove_file(&path).unwrap();
         loaded
     }
@@ -126,13 +167,13 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said() {
-        assert_eq!(load(None).unwrap_err(), KeyFileError::NotSet);
-        let missing = load(Some("/nonexistent/keys")).unwrap_err();
+        assert_eq!(read(None).unwrap_err(), KeyFileError::NotSet);
+        let missing = read(Some("/nonexistent/keys")).unwrap_err();
         assert_eq!(
             missing,
             KeyFileError::Unreadable(std::io::ErrorKind::NotFound)
         );
-        assert_eq!(load(Some("/dev")).unwrap_err(), KeyFileError::NotAFile);
+        assert_eq!(read(Some("/dev")).unwrap_err(), KeyFileError::NotAFile);
         let error = with_file("junk", "k1 secret-looking-junk", 0o600).unwrap_err();
         assert!(!error.to_string().contains("junk"));
     }

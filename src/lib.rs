@@ -9,6 +9,7 @@ use pgrx::prelude::*;
 mod api;
 mod config;
 mod domain;
+mod keycommand;
 mod keyfile;
 mod net;
 mod pg;

@@ -2,6 +2,9 @@
 -- share stands in the schema meetlink. Nobody but the owner may call any of them until it is
 -- granted: the REVOKE stands beside each, the grants for the usual roles in README.
 
+-- Where CREATE EXTENSION puts them: 02_tables.sql looked at nothing but pg_catalog.
+SET LOCAL search_path = @extschema@, pg_temp;
+
 CREATE FUNCTION meetlink.enqueue() RETURNS trigger
   LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'meetlink_enqueue';
 REVOKE ALL ON FUNCTION meetlink.enqueue() FROM PUBLIC;

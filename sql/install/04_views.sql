@@ -1,6 +1,9 @@
 -- Views. Where names of people are shown, the rows come from a function that reads them with the
 -- caller's rights; meetlink's own columns come with the view owner's.
 
+-- Operators and types below are PostgreSQL's, whatever else the target schema holds.
+SET LOCAL search_path = pg_catalog, pg_temp;
+
 CREATE VIEW meetlink.missing_links AS
 SELECT m.session_id, m.booking_id, m.tutor_name, m.student_name, m.scheduled_start_at, m.provider,
        m.join_url, m.meeting_external_id, m.status,

@@ -72,11 +72,11 @@ pub fn unknown_provider(name: &str) -> PgError {
     )
 }
 
-/// The key file cannot be used.
-pub fn key_file(error: KeyFileError) -> PgError {
+/// The keys cannot be had.
+pub fn key_file((setting, error): (&str, KeyFileError)) -> PgError {
     with_hint(
         PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR,
-        format!("meetlink.key_file cannot be used: {error}"),
+        format!("{setting} cannot be used: {error}"),
         error.hint(),
     )
 }

@@ -4,7 +4,6 @@ use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
 
 use super::fail::or_raise;
-use crate::keyfile;
 use crate::pg::activity::Activity;
 use crate::pg::error::PgError;
 use crate::pg::identity::as_extension_owner;
@@ -47,7 +46,7 @@ fn checks() -> Result<Vec<Check>, PgError> {
     let jobs = health::jobs()?;
     let age = health::inbox_age()?.unwrap_or(0);
     let down = health::providers_down()?;
-    let mut rows = vec![preloaded(), version()?, worker(), key_file()];
+    let mut rows = vec![preloaded(), version()?, worker(), keys()];
     rows.extend(attachment()?);
     rows.push(Check {
         name: "providers",
@@ -176,20 +175,16 @@ fn worker() -> Check {
     }
 }
 
-fn key_file() -> Check {
-    let settings = crate::config::Settings::read();
-    let keys = keyfile::load(settings.key_file.as_deref());
+fn keys() -> Check {
+    let keys = crate::config::Settings::read().keys();
     Check {
-        name: "key_file",
+        name: "keys",
         ok: keys.is_ok(),
         detail: match keys {
-            Ok(_) => "meetlink.key_file is readable and holds keys".to_owned(),
-            Err(error) => format!(
-                "meetlink.key_file cannot be used: {error}. {}",
-                error.hint()
-            ),
+            Ok(_) => "the keys are there".to_owned(),
+            Err((setting, error)) => format!("{setting} cannot be used: {error}. {}", error.hint()),
         },
-        hint: Some("Mend the file or the setting, and reload."),
+        hint: Some("Do what the detail says, and reload."),
     }
 }
 

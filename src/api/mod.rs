@@ -30,6 +30,7 @@ pub(crate) fn mapped() -> Result<Mapped, PgError> {
 
 /// The keys, or an error that says what is wrong with the key file.
 pub(crate) fn keys() -> Result<KeyRing, PgError> {
-    let settings = crate::config::Settings::read();
-    crate::keyfile::load(settings.key_file.as_deref()).map_err(fail::key_file)
+    crate::config::Settings::read()
+        .keys()
+        .map_err(fail::key_file)
 }

@@ -86,6 +86,12 @@ pub fn keep_secret() {
     unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
 }
 
+/// Ends the processes of a group that this process has made.
+pub fn end_group(leader: u32) {
+    // SAFETY: a system call without memory. A group that is gone is an error without consequence.
+    unsafe { libc::kill(-(leader as i32), libc::SIGKILL) };
+}
+
 /// The operating system's user as whom the server runs.
 pub fn user_id() -> u32 {
     // SAFETY: always succeeds.

@@ -9,7 +9,6 @@ use super::rooms;
 use crate::config::Settings;
 use crate::domain::keyring::KeyRing;
 use crate::domain::timeline;
-use crate::keyfile;
 use crate::net::Client;
 use crate::pg::error::PgError;
 use crate::pg::extension;
@@ -109,7 +108,7 @@ pub fn prepared_transactions_open() -> Result<bool, PgError> {
 
 /// What the settings point to: keys and certificates, or what is wrong with them.
 pub struct Files {
-    /// Keys of `meetlink.key_file`.
+    /// Keys of `meetlink.key_file` or `meetlink.key_command`.
     pub keys: Result<Arc<KeyRing>, String>,
     /// A client that trusts `meetlink.ca_file` as well; none while that cannot be used from the
     /// start.
@@ -122,9 +121,10 @@ impl Files {
     /// Reads them. What is wrong waits for the jobs that need it; `previous` stays where there is
     /// no new client, since attempts under way depend on it.
     pub fn read(settings: &Settings, previous: Option<Arc<Client>>) -> Self {
-        let keys = keyfile::load(settings.key_file.as_deref())
+        let keys = settings
+            .keys()
             .map(Arc::new)
-            .map_err(|e| format!("meetlink.key_file cannot be used: {e}. {}", e.hint()));
+            .map_err(|(setting, e)| format!("{setting} cannot be used: {e}. {}", e.hint()));
         let (client, complaint) = match client(settings) {
             Ok(client) => (Some(Arc::new(client)), None),
             Err(complaint) => (previous, Some(complaint)),

@@ -241,7 +241,7 @@ fn the_most_stubborn_answers_come_to_an_end() {
 #[test]
 fn token_endpoints_may_say_what_they_like() {
     let mut random = Random(0xabcd);
-    let (mut granted, cases) = (0, 20_000);
+    let (mut granted, cases) = (0, 100_000);
     for provider in all() {
         for _ in 0..cases {
             let answer = random_response(&mut random);

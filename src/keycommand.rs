@@ -1,0 +1,73 @@
+//! Running `meetlink.key_command`, whose output is what a key file would hold.
+
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use zeroize::Zeroizing;
+
+use crate::keyfile::{KeyFileError, LIMIT};
+use crate::pg::process;
+
+/// Longest time that it may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is looked after. Interrupts are served meanwhile.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// The process, ended with whatever it started when this is dropped, on whatever path.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        process::end_group(self.0.id());
+        let _ = self.0.wait();
+    }
+}
+
+impl Running {
+    fn end(&mut self) -> Result<ExitStatus, KeyFileError> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.0.try_wait() {
+                Ok(Some(status)) => return Ok(status),
+                Ok(None) if Instant::now() >= deadline => {
+                    return Err(KeyFileError::CommandSlow(PATIENCE.as_secs()));
+                }
+                Ok(None) => process::rest(LOOK),
+                Err(error) => return Err(KeyFileError::Unreadable(error.kind())),
+            }
+        }
+    }
+}
+
+/// Runs it with /bin/sh and gives its output. What it says to stderr is thrown away: nobody knows
+/// what is in it. Main thread only.
+pub fn run(command: &str) -> Result<Zeroizing<String>, KeyFileError> {
+    let unreadable = |error: std::io::Error| KeyFileError::Unreadable(error.kind());
+    let child = Command::new("/bin/sh")
+        .args(["-c", command])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        // A group of its own, so that all of it can be ended.
+        .process_group(0)
+        .spawn()
+        .map_err(unreadable)?;
+    let mut running = Running(child);
+    // Keys fit into the pipe; a command that writes more than that waits, and is ended as too slow.
+    let status = running.end()?;
+    if !status.success() {
+        return Err(KeyFileError::CommandFailed(status.code()));
+    }
+    // What it may have left running keeps the pipe open.
+    process::end_group(running.0.id());
+    let mut text = Zeroizing::new(String::new());
+    if let Some(output) = running.0.stdout.take() {
+        output
+            .take(LIMIT)
+            .read_to_string(&mut text)
+            .map_err(unreadable)?;
+    }
+    Ok(text)
+}
