@@ -190,4 +190,33 @@ mod tests {
         );
         assert_eq!(public, "");
     }
+
+    #[pg_test]
+    fn whoever_takes_over_doubts_only_what_cannot_tell_a_repeat() {
+        attached();
+        run(
+            "INSERT INTO meetlink.jobs (session_id, state, provider, reason, queued_at, due_at) \
+             SELECT gen_random_uuid(), s.state, p.provider, 'consent_revoked', now(), \
+                    CASE WHEN s.state = 'pending' THEN now() END \
+               FROM unnest(ARRAY['google_meet', 'zoom', NULL]) p(provider), \
+                    unnest(ARRAY['pending', 'needs_action', 'failed', 'ready']) s(state)",
+        );
+        bookings(1);
+        // As somebody who resumes in a copy: another home.
+        run("UPDATE meetlink.home SET system = 'another'");
+        run("SELECT meetlink_resume()");
+        assert_eq!(
+            text(
+                "SELECT string_agg(DISTINCT COALESCE(provider, 'none'), ' ' ORDER BY COALESCE(provider, 'none')) \
+                   FROM meetlink.jobs WHERE may_exist_since IS NOT NULL"
+            ),
+            "none zoom"
+        );
+        let doubted = "SELECT count(*) FROM meetlink.jobs WHERE may_exist_since IS NOT NULL";
+        assert_eq!(number(doubted), 6);
+        assert_eq!(
+            number("SELECT count(*) FROM meetlink.inbox WHERE wish = 5"),
+            1
+        );
+    }
 }

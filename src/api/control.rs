@@ -6,6 +6,7 @@ use pgrx::prelude::*;
 use super::fail::{self, or_raise};
 use crate::pg::identity::as_extension_owner;
 use crate::pg::{process, shared, wake, xact};
+use crate::provider;
 use crate::store::{config, home, inbox, jobs};
 
 #[pg_extern(sql = false)]
@@ -45,7 +46,7 @@ fn meetlink_resume() -> bool {
         let resumed = config::set_paused(false)?;
         let moved = home::come_home()?;
         if moved {
-            jobs::doubt_everything()?;
+            jobs::doubt_everything(&provider::blind())?;
         }
         Ok(resumed || moved)
     }));

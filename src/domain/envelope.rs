@@ -139,7 +139,7 @@ pub fn open(keys: &KeyRing, binding: &str, envelope: &str) -> Result<Secret, Ope
 }
 
 #[cfg(test)]
-pub(crate) mod properties;
+mod properties;
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,6 +7,8 @@ pub mod failure;
 pub mod keyring;
 pub mod mapping;
 pub mod meeting;
+#[cfg(test)]
+pub mod random;
 pub mod secret;
 pub mod state;
 pub mod status;

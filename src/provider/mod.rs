@@ -120,6 +120,9 @@ pub trait Provider: Sync {
     /// Name for people.
     fn label(&self) -> &'static str;
 
+    /// Whether it tells a repeated request that creates from a second wish.
+    fn knows_repeats(&self) -> bool;
+
     /// The request that trades a refresh token for an access token.
     fn refresh(&self, to: &Endpoints, client: &OAuthClient, refresh_token: &Secret) -> Request;
 
@@ -137,6 +140,12 @@ pub trait Provider: Sync {
 /// Every provider there is.
 pub fn all() -> &'static [&'static dyn Provider] {
     &[&google::GoogleMeet, &zoom::Zoom]
+}
+
+/// Names of those that cannot tell a repeated request from a second wish.
+pub fn blind() -> Vec<&'static str> {
+    let blind = all().iter().filter(|provider| !provider.knows_repeats());
+    blind.map(|provider| provider.name()).collect()
 }
 
 /// The provider of that name.

@@ -11,7 +11,8 @@ use super::sql::{self, from_uuid, from_uuids, get, maybe, uuid_at};
 use crate::domain::state::State;
 use crate::pg::error::PgError;
 
-/// Why a row is in the inbox. A trigger's rows have 0.
+/// Why a row is in the inbox. A trigger's rows have 0 (a session), or [`Wish::Connected`] (a tutor).
+/// Of several for one session the highest counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i16)]
 pub enum Wish {
@@ -19,15 +20,17 @@ pub enum Wish {
     Wanted = 1,
     /// `meetlink_retry`.
     Now = 2,
+    /// The session's tutor has connected an account.
+    Connected = 3,
     /// The operator changed something that jobs wait for.
     Operator = 4,
+    /// Queued in a database that was restored since: look before creating.
+    Restored = 5,
     /// `meetlink_resolve`: the meeting in doubt exists.
     Adopt = 6,
     /// `meetlink_resolve`: it does not.
     Repost = 7,
 }
-
-// 3 stands for a tutor who connected, 5 for whatever was queued in a database that was restored.
 
 /// Whether something was made, or may have been, of which a session that needs no link any more
 /// knows nothing: the worker has to see to it. Over a job `j` and a row that is to be put there.
@@ -79,10 +82,10 @@ pub fn place(
         .into_iter()
         .filter(|id| !sessions.contains_key(id))
         .collect();
-    let known = named
+    let known: Vec<_> = named
         .into_iter()
-        .filter_map(|one| Some((sessions.remove(&one.session)?, one)));
-    let known: Vec<_> = known.collect();
+        .filter_map(|one| Some((sessions.remove(&one.session)?, one)))
+        .collect();
     for wish in [Wish::Adopt, Wish::Repost] {
         let told = known.iter().filter(|(_, one)| one.wish == wish as i16);
         let sessions: Vec<Uuid> = told.map(|(session, _)| session.id).collect();
@@ -196,11 +199,22 @@ fn put(known: &[(Session, Named)], lanes: &[&str]) -> Result<Vec<(Uuid, State)>,
         let provider = session.provider.as_deref();
         lanes.iter().find(|lane| Some(**lane) == provider).copied()
     };
+    let is = |one: &Named, wishes: &[Wish]| wishes.iter().any(|wish| *wish as i16 == one.wish);
+    let hurried = [Wish::Now, Wish::Adopt, Wish::Repost];
+    // Whoever is asked for goes past every lane; with another connection the lane may be another.
+    let free = [Wish::Now, Wish::Adopt, Wish::Repost, Wish::Connected];
     let own_lanes: Vec<&str> = known
         .iter()
-        .map(|(session, _)| own(session).unwrap_or(""))
+        .map(|(session, one)| match own(session) {
+            Some(lane) if !is(one, &free) => lane,
+            _ => "",
+        })
         .collect();
-    let wishes: Vec<i16> = known.iter().map(|(_, one)| one.wish).collect();
+    let hurry: Vec<bool> = known.iter().map(|(_, one)| is(one, &hurried)).collect();
+    let doubt: Vec<bool> = known
+        .iter()
+        .map(|(_, one)| is(one, &[Wish::Restored]))
+        .collect();
     let queued: Vec<i64> = known.iter().map(|(_, one)| one.queued_at).collect();
     sql::query(
         &format!(
@@ -211,13 +225,12 @@ fn put(known: &[(Session, Named)], lanes: &[&str]) -> Result<Vec<(Uuid, State)>,
                 CASE WHEN x.wants THEN 'pending' WHEN x.lacks THEN 'not_needed' ELSE 'ready' END, \
                 x.tutor, pg_catalog.to_timestamp(x.start / 1000000.0), \
                 pg_catalog.to_timestamp(x.queued / 1000000.0), \
-                CASE WHEN x.wants THEN pg_catalog.now() END, x.wish IN (2, 6, 7), \
-                CASE WHEN x.wish IN (2, 3, 6, 7) THEN '' ELSE x.lane END, \
-                CASE WHEN x.wish = 5 THEN pg_catalog.now() END \
+                CASE WHEN x.wants THEN pg_catalog.now() END, x.hurried, x.lane, \
+                CASE WHEN x.doubt THEN pg_catalog.now() END \
            FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), \
                            pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6), \
-                           pg_catalog.unnest($7), pg_catalog.unnest($8)) \
-                  AS x(id, wants, lacks, tutor, start, wish, queued, lane) \
+                           pg_catalog.unnest($7), pg_catalog.unnest($8), pg_catalog.unnest($9)) \
+                  AS x(id, wants, lacks, tutor, start, queued, lane, hurried, doubt) \
            LEFT JOIN meetlink.jobs o ON o.session_id = x.id \
           WHERE x.wants OR o.session_id IS NOT NULL \
          ON CONFLICT (session_id) DO UPDATE SET \
@@ -248,9 +261,10 @@ fn put(known: &[(Session, Named)], lanes: &[&str]) -> Result<Vec<(Uuid, State)>,
             lacks.into(),
             tutors.into(),
             starts.into(),
-            wishes.into(),
             queued.into(),
             own_lanes.into(),
+            hurry.into(),
+            doubt.into(),
         ],
         |row| {
             let state = State::parse(&get::<String>(row, 2)?);
@@ -294,11 +308,20 @@ pub fn add_operator_note() -> Result<(), PgError> {
     Ok(())
 }
 
+/// Marks what is queued: in this database it may have gone further than it knows.
+pub fn doubt_everything() -> Result<(), PgError> {
+    sql::execute(
+        "UPDATE meetlink.inbox SET wish = $1 WHERE session_id IS NOT NULL",
+        &[(Wish::Restored as i16).into()],
+    )?;
+    Ok(())
+}
+
 /// Appends a tutor whose parked sessions may go on.
 pub fn add_tutor(tutor: Uuid) -> Result<(), PgError> {
     sql::execute(
-        "INSERT INTO meetlink.inbox (tutor_id, wish, queued_at) VALUES ($1, 3, pg_catalog.now())",
-        &[from_uuid(tutor).into()],
+        "INSERT INTO meetlink.inbox (tutor_id, wish, queued_at) VALUES ($1, $2, pg_catalog.now())",
+        &[from_uuid(tutor).into(), (Wish::Connected as i16).into()],
     )?;
     Ok(())
 }

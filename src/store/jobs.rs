@@ -46,25 +46,19 @@ pub fn keep_meeting(
     Ok(())
 }
 
-/// Ends a job with a meeting that was made; its link is in the session, or the session is gone.
-pub fn finish_with(
-    session: Uuid,
-    state: State,
-    provider: &str,
-    meeting: &Meeting,
-) -> Result<(), PgError> {
+/// Ends a job with a meeting whose link is in the session.
+pub fn finish_with(session: Uuid, provider: &str, meeting: &Meeting) -> Result<(), PgError> {
     sql::execute(
         "UPDATE meetlink.jobs \
-            SET state = $2, due_at = NULL, lease_holder = NULL, lease_until = NULL, \
+            SET state = 'ready', due_at = NULL, lease_holder = NULL, lease_until = NULL, \
                 reason = NULL, last_error = NULL, setbacks = 0, hurried = false, \
-                may_exist_since = NULL, provider = $3, external_id = $4, join_url = $5, \
+                may_exist_since = NULL, provider = $2, external_id = $3, join_url = $4, \
                 wish = 'exists', adopt = false, kept_from = NULL, kept_to = NULL, \
                 made_at = COALESCE(made_at, pg_catalog.clock_timestamp()), \
                 changed_at = pg_catalog.now() \
           WHERE session_id = $1",
         &[
             from_uuid(session).into(),
-            state.as_str().into(),
             provider.into(),
             meeting.external_id.as_str().into(),
             meeting.join_url.as_str().into(),
@@ -137,20 +131,16 @@ pub fn forget_meeting(session: Uuid, state: State) -> Result<(), PgError> {
     Ok(())
 }
 
-/// Ends a job's attempt in a state that waits for nothing.
-pub fn finish(session: Uuid, state: State, counts: bool) -> Result<(), PgError> {
+/// Ends a claimed job in a state that waits for nothing; nothing was attempted.
+pub fn finish(session: Uuid, state: State) -> Result<(), PgError> {
     sql::execute(
         "UPDATE meetlink.jobs \
             SET state = $2, due_at = NULL, lease_holder = NULL, lease_until = NULL, \
                 reason = NULL, last_error = NULL, setbacks = 0, hurried = false, \
-                attempts = greatest(attempts - (NOT $3)::integer, 0), wish = 'exists', adopt = false, \
+                attempts = greatest(attempts - 1, 0), wish = 'exists', adopt = false, \
                 kept_from = NULL, kept_to = NULL, changed_at = pg_catalog.now() \
           WHERE session_id = $1",
-        &[
-            from_uuid(session).into(),
-            state.as_str().into(),
-            counts.into(),
-        ],
+        &[from_uuid(session).into(), state.as_str().into()],
     )?;
     Ok(())
 }
@@ -214,15 +204,20 @@ pub fn set_back(setback: &Setback<'_>) -> Result<State, PgError> {
     Ok(state.flatten().unwrap_or(setback.state))
 }
 
-/// Gives a claimed job back untouched: it waits for something that is not its own trouble.
+/// Gives a claimed job back untouched, into the lane of `provider`: it waits for something that is
+/// not its own trouble. Gives the state that it has then.
 pub fn postpone(
-    session: Uuid,
-    in_doubt: bool,
+    job: &Claimed,
     provider: &str,
     delay: Duration,
     reason: &str,
     error: &str,
-) -> Result<(), PgError> {
+) -> Result<State, PgError> {
+    let state = if job.was_in_doubt {
+        State::InDoubt
+    } else {
+        State::Retrying
+    };
     sql::execute(
         "UPDATE meetlink.jobs \
             SET state = $2, due_at = pg_catalog.clock_timestamp() + $3 * interval '1 ms', \
@@ -230,21 +225,15 @@ pub fn postpone(
                 last_error = $5, provider = $6, lane = $6, changed_at = pg_catalog.now() \
           WHERE session_id = $1",
         &[
-            from_uuid(session).into(),
-            if in_doubt {
-                State::InDoubt
-            } else {
-                State::Retrying
-            }
-            .as_str()
-            .into(),
+            from_uuid(job.session).into(),
+            state.as_str().into(),
             millis(delay).into(),
             reason.into(),
             error.into(),
             provider.into(),
         ],
     )?;
-    Ok(())
+    Ok(state)
 }
 
 /// Tells listeners that a session's state changed.

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::careful;
 use super::flight::{Clients, Desk, Flight, Ready, prepare};
 use super::outcome::Office;
-use super::rooms::{Rooms, Sending};
+use super::rooms::{Rooms, Tally};
 use super::step::{After, View, still_in_doubt};
 use super::tokens::{self, UnderWay};
 use crate::config::Settings;
@@ -33,11 +33,11 @@ pub fn depart(
         return Ok(());
     }
     let holds = holds::holds()?;
-    let mut held = Sending::default();
+    let mut held = Tally::default();
     for flight in view.flights.values() {
         held.add(flight.provider.name());
     }
-    let rooms = Rooms {
+    let mut rooms = Rooms {
         limit: view.limit,
         configured: view.configured,
         holds: &holds,
@@ -45,7 +45,6 @@ pub fn depart(
         held,
         memory: view.memory,
     };
-    let mut rooms = rooms;
     for (flight, _) in view.granted {
         let name = flight.provider.name();
         if rooms.is_open(name, &office.breakers.borrow()) && rooms.take(name) {
@@ -199,18 +198,12 @@ fn settle(
 ) -> Result<(), PgError> {
     match ready {
         Ready::Over(state) => {
-            jobs::finish(job.session, state, false)?;
+            jobs::finish(job.session, state)?;
             jobs::announce(job.session, state)?;
             after.ready |= state == State::Ready;
         }
         Ready::Later(provider, wait, reason, text) => {
-            let name = provider.name();
-            jobs::postpone(job.session, job.was_in_doubt, name, wait, &reason, &text)?;
-            let state = if job.was_in_doubt {
-                State::InDoubt
-            } else {
-                State::Retrying
-            };
+            let state = jobs::postpone(job, provider.name(), wait, &reason, &text)?;
             jobs::announce(job.session, state)?;
         }
         Ready::Write(flight) => {
@@ -227,40 +220,30 @@ fn settle(
             };
             jobs::announce(job.session, state)?;
         }
-        Ready::Go(flight, _) | Ready::Renew(flight, _)
-            if !flight.claimed.hurried && rooms.memory_left(flight.provider.name()) == 0 =>
-        {
-            wait_for_room(&flight)?;
-        }
-        Ready::Go(flight, _) if !admit(&flight, rooms) => wait_for_room(&flight)?,
         Ready::Go(flight, token) => {
-            rooms.held.add(flight.provider.name());
-            after.launch.push((flight, token));
+            if rooms.admit(flight.provider.name(), job.hurried, true) {
+                after.launch.push((flight, token));
+            } else {
+                wait_for_room(&flight)?;
+            }
         }
-        Ready::Renew(flight, request) => match tokens::under_way(view, after, &flight) {
-            UnderWay::No if !admit(&flight, rooms) => wait_for_room(&flight)?,
-            UnderWay::No => {
-                rooms.held.add(flight.provider.name());
-                after.renew.push((flight, Some(request)));
+        Ready::Renew(flight, request) => {
+            let name = flight.provider.name();
+            let request = match tokens::under_way(view, after, &flight) {
+                UnderWay::Other => {
+                    let reason = Reason::Interrupted.as_str();
+                    jobs::postpone(job, name, tokens::OTHER_WAIT, reason, tokens::OTHER)?;
+                    return Ok(());
+                }
+                UnderWay::No => Some(request),
+                UnderWay::Same => None,
+            };
+            if rooms.admit(name, job.hurried, request.is_some()) {
+                after.renew.push((flight, request));
+            } else {
+                wait_for_room(&flight)?;
             }
-            UnderWay::Same => {
-                rooms.held.add(flight.provider.name());
-                after.renew.push((flight, None));
-            }
-            UnderWay::Other => {
-                let reason = Reason::Interrupted.as_str();
-                let wait = tokens::OTHER_WAIT;
-                let name = flight.provider.name();
-                jobs::postpone(
-                    job.session,
-                    job.was_in_doubt,
-                    name,
-                    wait,
-                    reason,
-                    tokens::OTHER,
-                )?;
-            }
-        },
+        }
         Ready::Fail(provider, flight, failure) => {
             let failure = still_in_doubt(job, failure);
             office.failed(job, provider, flight.as_deref(), &failure, None)?;
@@ -269,29 +252,13 @@ fn settle(
     Ok(())
 }
 
-/// Takes a place for an attempt. The lane of its job may have been another provider's.
-fn admit(flight: &Flight, rooms: &mut Rooms<'_>) -> bool {
-    let name = flight.provider.name();
-    if flight.claimed.hurried {
-        rooms.sending.add(name);
-        return true;
-    }
-    rooms.take(name)
-}
-
-/// Puts a job that was in the wrong lane into the right one.
+/// Puts a job into the lane of its provider, which has no room just now.
 fn wait_for_room(flight: &Flight) -> Result<(), PgError> {
-    let (job, name) = (&flight.claimed, flight.provider.name());
     let reason = Reason::ProviderRateLimit.as_str();
     let text = "Its provider has as many requests under way as it may have.";
-    jobs::postpone(
-        job.session,
-        job.was_in_doubt,
-        name,
-        Duration::ZERO,
-        reason,
-        text,
-    )
+    let name = flight.provider.name();
+    jobs::postpone(&flight.claimed, name, Duration::ZERO, reason, text)?;
+    Ok(())
 }
 
 /// How long a claim is good for: an attempt is a handful of requests. It matters to people who

@@ -211,9 +211,8 @@ pub fn prepare(claimed: &Claimed, desk: &Desk<'_>) -> Ready {
             Ready::Orphan
         };
     }
-    let kept_at = claimed.provider.as_deref().and_then(provider::by_name);
-    if let Some(provider) =
-        kept_at.filter(|_| claimed.kept.is_some() && claimed.account == Some(tutor))
+    if let (Some((account, provider)), Some(_)) = (account(claimed), claimed.kept)
+        && account == tutor
     {
         // It exists: whatever became of the connection, only its link has to be written.
         return Ready::Write(Flight::bare(claimed, Task::Ensure(wish), tutor, provider));
@@ -237,29 +236,36 @@ pub fn prepare(claimed: &Claimed, desk: &Desk<'_>) -> Ready {
     take_off(flight, connection, desk)
 }
 
+/// The account in which something was made, or may have been.
+fn account(claimed: &Claimed) -> Option<(Uuid, &'static dyn Provider)> {
+    let provider = provider::by_name(claimed.provider.as_deref()?)?;
+    Some((claimed.account?, provider))
+}
+
+/// The connection to an account, if the tutor has one there.
+fn connection<'a>(
+    desk: &Desk<'a>,
+    (tutor, provider): (Uuid, &'static dyn Provider),
+) -> Option<&'a Connection> {
+    let mut theirs = desk.connections.get(&tutor)?.iter();
+    theirs.find(|connection| connection.provider == provider.name())
+}
+
 /// Whether something was made, or may have been, in the account of a tutor who no longer teaches
 /// the session, and can be reached there.
 fn is_elsewhere(claimed: &Claimed, tutor: Uuid, desk: &Desk<'_>) -> bool {
-    let Some((account, name)) = claimed.account.zip(claimed.provider.as_deref()) else {
-        return false;
-    };
     let left = claimed.may_exist_since.is_some() || claimed.kept.is_some();
-    let connections = desk.connections.get(&account);
-    let mut theirs = connections.into_iter().flatten();
-    left && account != tutor && theirs.any(|c| c.provider == name && c.is_usable())
+    let other = account(claimed).filter(|(account, _)| left && *account != tutor);
+    let there = other.and_then(|account| connection(desk, account));
+    there.is_some_and(Connection::is_usable)
 }
 
 /// Moves a meeting with its session, in the account in which it is, whoever teaches now.
 fn follow(claimed: &Claimed, wish: Wish, desk: &Desk<'_>) -> Ready {
-    let provider = claimed.provider.as_deref().and_then(provider::by_name);
-    let (Some(provider), Some(account)) = (provider, claimed.account) else {
-        return Ready::Over(State::Ready);
-    };
-    let connections = desk.connections.get(&account);
-    let mut theirs = connections.into_iter().flatten();
-    match theirs.find(|c| c.provider == provider.name() && c.is_usable()) {
-        Some(connection) => {
-            let flight = Flight::new(claimed, Task::Ensure(wish), account, provider, connection);
+    let there = account(claimed).and_then(|at| Some((at, connection(desk, at)?)));
+    match there.filter(|(_, connection)| connection.is_usable()) {
+        Some(((tutor, provider), connection)) => {
+            let flight = Flight::new(claimed, Task::Ensure(wish), tutor, provider, connection);
             take_off(flight, connection, desk)
         }
         // The link works at any time.
@@ -269,8 +275,8 @@ fn follow(claimed: &Claimed, wish: Wish, desk: &Desk<'_>) -> Ready {
 
 /// The session needs no meeting any more, and knows of none.
 fn let_go(claimed: &Claimed) -> Ready {
-    let traced = claimed.provider.is_some() && claimed.account.is_some();
-    if traced && (claimed.made.is_some() || claimed.may_exist_since.is_some()) {
+    let left = claimed.made.is_some() || claimed.may_exist_since.is_some();
+    if left && account(claimed).is_some() {
         Ready::Orphan
     } else {
         Ready::Over(State::NotNeeded)
@@ -287,19 +293,15 @@ fn prepare_removal(claimed: &Claimed, session: Option<&Session>, desk: &Desk<'_>
             return Ready::Over(State::Ready);
         }
     }
-    let provider = claimed.provider.as_deref().and_then(provider::by_name);
-    let (Some(provider), Some(tutor)) = (provider, claimed.account) else {
+    let Some((tutor, provider)) = account(claimed) else {
         return Ready::Over(State::NotNeeded);
     };
-    let none = Vec::new();
-    let mut connections = desk.connections.get(&tutor).unwrap_or(&none).iter();
-    let theirs = connections.find(|connection| connection.provider == provider.name());
-    match theirs.filter(|connection| connection.is_usable()) {
-        None => disconnected(Some(provider), theirs.is_some()),
-        Some(connection) => {
+    match connection(desk, (tutor, provider)) {
+        Some(connection) if connection.is_usable() => {
             let flight = Flight::new(claimed, Task::Remove, tutor, provider, connection);
             take_off(flight, connection, desk)
         }
+        theirs => disconnected(Some(provider), theirs.is_some()),
     }
 }
 

@@ -50,7 +50,7 @@ impl Office<'_> {
         let written = xact::subtransaction(|| self.write(flight, meeting, times));
         let state = match written {
             Ok(Written::There) => {
-                jobs::finish_with(session, State::Ready, provider, meeting)?;
+                jobs::finish_with(session, provider, meeting)?;
                 State::Ready
             }
             Ok(Written::Moved) => {

@@ -20,11 +20,11 @@ pub fn lanes() -> Vec<&'static str> {
     names.collect()
 }
 
-/// Requests under way, by provider.
+/// A count for each provider.
 #[derive(Clone, Debug, Default)]
-pub struct Sending(HashMap<&'static str, usize>);
+pub struct Tally(HashMap<&'static str, usize>);
 
-impl Sending {
+impl Tally {
     /// One more.
     pub fn add(&mut self, provider: &'static str) {
         *self.0.entry(provider).or_default() += 1;
@@ -50,35 +50,29 @@ impl Sending {
 
 /// The circuit breakers of all providers.
 #[derive(Clone, Debug, Default)]
-pub struct Breakers(HashMap<(&'static str, bool), Breaker>);
+pub struct Breakers(HashMap<(&'static str, Side), Breaker>);
 
 impl Breakers {
     /// One of them.
     pub fn of(&mut self, provider: &'static str, side: Side) -> &mut Breaker {
-        self.0.entry((provider, side == Side::Tokens)).or_default()
+        self.0.entry((provider, side)).or_default()
     }
 
     /// Whether a provider was down and has not answered since.
     pub fn is_tripped(&self, provider: &'static str, side: Side) -> bool {
-        let breaker = self.0.get(&(provider, side == Side::Tokens));
+        let breaker = self.0.get(&(provider, side));
         breaker.is_some_and(Breaker::is_tripped)
     }
 }
 
 /// Where one request is trying whether a provider that was down is back.
 #[derive(Clone, Debug, Default)]
-pub struct Tried {
-    meetings: Vec<&'static str>,
-    tokens: Vec<&'static str>,
-}
+pub struct Tried(Vec<(&'static str, Side)>);
 
 impl Tried {
     /// Whether it is this side of this provider.
-    pub fn at(&self, provider: &str, side: Side) -> bool {
-        match side {
-            Side::Meetings => self.meetings.contains(&provider),
-            Side::Tokens => self.tokens.contains(&provider),
-        }
+    pub fn at(&self, provider: &'static str, side: Side) -> bool {
+        self.0.contains(&(provider, side))
     }
 }
 
@@ -91,16 +85,16 @@ pub struct Rooms<'a> {
     /// Holds in force.
     pub holds: &'a [Held],
     /// Requests under way, and those that are about to be.
-    pub sending: Sending,
+    pub sending: Tally,
     /// Attempts held in memory, whether they send something or not, and how many there may be.
-    pub held: Sending,
+    pub held: Tally,
     /// See above.
     pub memory: usize,
 }
 
 impl Rooms<'_> {
     /// What is left of a provider's share of the attempts that are held.
-    pub fn memory_left(&self, provider: &str) -> usize {
+    fn memory_left(&self, provider: &str) -> usize {
         let kept = if self.configured == 1 {
             0
         } else {
@@ -123,6 +117,19 @@ impl Rooms<'_> {
             self.sending.add(provider);
         }
         free
+    }
+
+    /// Takes an attempt in, whose job's lane may have been another provider's: into memory, and if
+    /// it `sends` something now, with a place for that. Somebody who waits for it goes before all.
+    pub fn admit(&mut self, provider: &'static str, hurried: bool, sends: bool) -> bool {
+        let fits = hurried || (self.memory_left(provider) > 0 && (!sends || self.take(provider)));
+        if fits {
+            self.held.add(provider);
+        }
+        if fits && hurried && sends {
+            self.sending.add(provider);
+        }
+        fits
     }
 
     /// What is left of a provider's share.
@@ -148,12 +155,11 @@ impl Rooms<'_> {
             name: ANY,
             room: all,
         }];
-        for provider in provider::all() {
-            let name = provider.name();
-            let room = if self.is_held(name) {
+        for name in self::lanes() {
+            let room = if !self.is_open(name, breakers) {
                 0
             } else if breakers.is_tripped(name, Side::Meetings) {
-                1usize.saturating_sub(self.sending.at(name))
+                1
             } else {
                 self.share_left(name).min(self.memory_left(name))
             };
@@ -169,15 +175,16 @@ impl Rooms<'_> {
     /// Where a request is trying whether a provider is back. `renewing`: whether a token of its is
     /// being renewed.
     pub fn tried(&self, breakers: &Breakers, renewing: impl Fn(&str) -> bool) -> Tried {
-        let names = || provider::all().iter().map(|provider| provider.name());
-        let meetings = names()
-            .filter(|name| breakers.is_tripped(name, Side::Meetings) && self.sending.at(name) > 0);
-        let tokens =
-            names().filter(|name| breakers.is_tripped(name, Side::Tokens) && renewing(name));
-        Tried {
-            meetings: meetings.collect(),
-            tokens: tokens.collect(),
+        let mut tried = Vec::new();
+        for name in self::lanes() {
+            if breakers.is_tripped(name, Side::Meetings) && self.sending.at(name) > 0 {
+                tried.push((name, Side::Meetings));
+            }
+            if breakers.is_tripped(name, Side::Tokens) && renewing(name) {
+                tried.push((name, Side::Tokens));
+            }
         }
+        Tried(tried)
     }
 
     /// Milliseconds until the first hold of a whole provider ends.
@@ -198,8 +205,8 @@ mod tests {
             limit,
             configured,
             holds,
-            sending: Sending::default(),
-            held: Sending::default(),
+            sending: Tally::default(),
+            held: Tally::default(),
             memory: limit * 16,
         }
     }

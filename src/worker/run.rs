@@ -14,7 +14,7 @@ use trouble::Trouble;
 
 use super::flight::Flight;
 use super::pool::{Account, Pool, Report};
-use super::rooms::{Breakers, Sending};
+use super::rooms::{Breakers, Tally};
 use super::standing::{self, Files, Standing};
 use super::step::{After, View, step};
 use super::tokens::Renewal;
@@ -82,7 +82,7 @@ struct Worker {
     /// Attempts that have a token and wait for room.
     granted: VecDeque<(Flight, Secret)>,
     /// Requests under way.
-    sending: Sending,
+    sending: Tally,
     /// What is known of the providers as a whole.
     breakers: Breakers,
     /// Providers that the operator has configured; 0 where that is not known yet.
@@ -124,7 +124,7 @@ impl Worker {
             flights: HashMap::new(),
             renewals: HashMap::new(),
             granted: VecDeque::new(),
-            sending: Sending::default(),
+            sending: Tally::default(),
             breakers: Breakers::default(),
             configured: 0,
             resting: Vec::new(),

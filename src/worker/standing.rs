@@ -12,6 +12,7 @@ use crate::domain::timeline;
 use crate::net::Client;
 use crate::pg::error::PgError;
 use crate::pg::extension;
+use crate::provider;
 use crate::store::config::{self, Config};
 use crate::store::{holds, home, inbox, jobs};
 
@@ -50,7 +51,7 @@ pub fn look(reloaded: bool, arrived: &mut bool, own: &[Uuid]) -> Result<Standing
              EXTENSION meetlink UPDATE, or install the other library and restart the server"
         )));
     }
-    jobs::take_back_leases(own)?;
+    jobs::take_back_leases(own, &provider::blind())?;
     if !*arrived {
         arrive()?;
         *arrived = true;
@@ -95,7 +96,7 @@ fn arrive() -> Result<(), PgError> {
             || timeline::went_back(&home::history(changed.to)?, changed.from);
         home::remember(back)?;
         if !back {
-            jobs::doubt_everything()?;
+            jobs::doubt_everything(&provider::blind())?;
         }
     }
     Ok(())

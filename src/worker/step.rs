@@ -18,7 +18,7 @@ use super::depart::depart;
 use super::flight::Flight;
 use super::outcome::Office;
 use super::pool::{Account, End, Report};
-use super::rooms::{self, Breakers, Sending};
+use super::rooms::{self, Breakers, Tally};
 use super::tokens::{self, Renewal};
 use crate::config::Settings;
 use crate::domain::breaker::Side;
@@ -55,7 +55,7 @@ pub struct View<'a> {
     /// Attempts that may be held in memory.
     pub memory: usize,
     /// Requests under way.
-    pub sending: &'a Sending,
+    pub sending: &'a Tally,
     /// What is known of the providers as a whole.
     pub breakers: &'a Breakers,
     /// Providers that the operator has configured; 0 where that is not known yet.

@@ -1,27 +1,7 @@
 //! Many made-up envelopes: nothing panics, and nothing opens that is not just what was sealed.
 
 use super::*;
-
-/// xorshift64*: the same cases at every run. The rooms of the domain know nothing of the provider's
-/// test kit, which has one too.
-pub(crate) struct Random(pub u64);
-
-impl Random {
-    pub fn bits(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    pub fn below(&mut self, end: usize) -> usize {
-        (self.bits() >> 11) as usize % end
-    }
-
-    pub fn of<T: Clone>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len())].clone()
-    }
-}
+use crate::domain::random::Random;
 
 const TEXT: &[u8] = b"ABCXYZabcxyz0189-_.=+/ \n\0ml";
 

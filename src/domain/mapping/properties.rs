@@ -2,7 +2,7 @@
 //! did not give.
 
 use super::*;
-use crate::domain::envelope::properties::Random;
+use crate::domain::random::Random;
 
 const TYPES: [&str; 14] = [
     "uuid",

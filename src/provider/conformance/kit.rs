@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::domain::failure::Failure;
 use crate::domain::meeting::{Meeting, Wish};
+pub use crate::domain::random::Random;
 use crate::domain::secret::Secret;
 use crate::provider::http::{Body, Broken, Fault, Method, Reached, Request, Response};
 use crate::provider::{Endpoints, Event, Flow, Known, Provider, Step};
@@ -173,24 +174,4 @@ pub fn run(mut flow: Box<dyn Flow>, script: Vec<Event>) -> Talk {
         };
     };
     Talk { sent, pauses, end }
-}
-
-/// xorshift64*: the same cases at every run.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn bits(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    pub fn below(&mut self, end: usize) -> usize {
-        (self.bits() >> 11) as usize % end
-    }
-
-    pub fn of<T: Clone>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len())].clone()
-    }
 }

@@ -13,7 +13,8 @@ use std::collections::HashSet;
 use chrono::{DateTime, Utc};
 
 use super::http::{Auth, Request, Response};
-use super::{Event, Flow, OAuthClient, Provider, Step, all, by_name};
+use super::{Event, Flow, Known, OAuthClient, Provider, Step, all, by_name};
+use crate::domain::failure::Class;
 use crate::domain::secret::Secret;
 use kit::*;
 
@@ -144,6 +145,32 @@ fn a_second_attempt_finds_the_meeting_of_the_first() {
         };
         assert_eq!(fake.alive(), [anew.external_id.as_str()]);
         assert_ne!(anew.external_id, first.external_id);
+    }
+}
+
+#[test]
+fn nothing_is_made_where_a_person_says_that_the_meeting_exists() {
+    for provider in all() {
+        // However long ago the request was.
+        let adopt = Known {
+            adopt: true,
+            ..in_doubt(9_999)
+        };
+        let mut fake = fake(*provider, 0);
+        match talk(begin(*provider, adopt.clone()), fake.as_mut()) {
+            End::Failed(failure) => {
+                assert_eq!((failure.class, failure.may_exist), (Class::InDoubt, true));
+            }
+            other => panic!("{} {other:?}", provider.name()),
+        }
+        assert!(fake.alive().is_empty(), "{}", provider.name());
+        let End::Done(made) = talk(begin(*provider, fresh()), fake.as_mut()) else {
+            panic!("{}", provider.name());
+        };
+        let End::Done(adopted) = talk(begin(*provider, adopt), fake.as_mut()) else {
+            panic!("{}", provider.name());
+        };
+        assert_eq!(adopted, made);
     }
 }
 

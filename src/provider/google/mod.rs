@@ -54,6 +54,11 @@ impl Provider for GoogleMeet {
         "Google Meet"
     }
 
+    /// An event's id is the session's.
+    fn knows_repeats(&self) -> bool {
+        true
+    }
+
     fn refresh(&self, to: &Endpoints, client: &OAuthClient, refresh_token: &Secret) -> Request {
         oauth::refresh_in_form(&to.token_url, client, refresh_token)
     }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::answers::{Resource, integer, is_gone, refusal};
-use super::found::{Found, Page};
+use super::answers::{Resource, is_gone, refusal};
+use super::found::{Page, Search, known_id};
 use super::{API, Account};
 use crate::domain::failure::{Class, Failure, Reason};
 use crate::domain::meeting::Meeting;
@@ -13,8 +13,6 @@ use crate::provider::answers::{may_have_worked, wait};
 use crate::provider::http::{Broken, Reached, Request, Response};
 use crate::provider::{Event, Flow, Known, Step};
 
-/// Pages of a tutor's meetings that are gone through: 12 000 meetings.
-pub(super) const PAGES: u32 = 40;
 /// Requests in one attempt.
 pub(super) const REQUESTS: u32 = 200;
 /// Times that differ by less are the same: a PATCH costs one of the tutor's hundred changes a day.
@@ -46,35 +44,25 @@ enum State {
 pub(super) struct EnsureMeeting {
     account: Account,
     state: State,
-    known: Option<i64>,
+    /// What was known at the beginning.
+    known: Known,
     /// Where a meeting may exist that was not seen: what is left of the settling time. Taken at the
     /// beginning, so that a clock that is stepped meanwhile does not matter.
     doubt: Option<Duration>,
-    settle: Duration,
-    adopt: bool,
     sent: u32,
-    pages: u32,
-    /// Meetings with the session's marker, without the one that is being kept.
-    found: Found,
-    /// What was known at the beginning.
-    begin: Known,
+    /// Looks for meetings with the session's marker; the one that is being kept is taken out.
+    search: Search,
 }
 
 impl EnsureMeeting {
     pub(super) fn new(account: Account, known: Known) -> Self {
-        let id = known.external_id.clone().map(serde_json::Value::String);
         Self {
             account,
             state: State::Start,
-            // An id of another provider's is no meeting here.
-            known: id.as_ref().and_then(integer).filter(|id| *id > 0),
             doubt: known.may_exist_since.map(|_| known.settle),
-            settle: known.settle,
-            adopt: known.adopt,
             sent: 0,
-            pages: 0,
-            found: Found::default(),
-            begin: known,
+            search: Search::default(),
+            known,
         }
     }
 
@@ -94,16 +82,16 @@ impl EnsureMeeting {
 
     fn begin(&mut self, now: DateTime<Utc>) -> Step {
         if self.doubt.is_some() {
-            self.doubt = Some(self.begin.unsettled(now).unwrap_or_default());
+            self.doubt = Some(self.known.unsettled(now).unwrap_or_default());
         }
-        match self.known {
+        match known_id(&self.known) {
             Some(id) => self.read(Source::Known, id),
             None => self.find_or_create(),
         }
     }
 
     fn find_or_create(&mut self) -> Step {
-        let looks = (self.doubt.is_some() || self.adopt) && !cfg!(feature = "blind_repost");
+        let looks = (self.doubt.is_some() || self.known.adopt) && !cfg!(feature = "blind_repost");
         if looks {
             self.list(None)
         } else {
@@ -122,42 +110,32 @@ impl EnsureMeeting {
     }
 
     fn list(&mut self, page: Option<&str>) -> Step {
-        if self.pages >= PAGES {
+        match self.search.ask(&self.account.api, page) {
+            Some(request) => self.send(State::Listing, request),
             // What was found so far is the session's; without it, nothing is proven.
-            if !self.found.is_empty() {
-                return self.choose();
+            None if !self.search.found.is_empty() => self.choose(),
+            None => {
+                let text = "The tutor has more Zoom meetings than can be searched for the one that may have been made; meetlink looks again later.";
+                self.in_doubt(text, self.known.settle, Some(200))
             }
-            let text = "The tutor has more Zoom meetings than can be searched for the one that may have been made; meetlink looks again later.";
-            return self.in_doubt(text, self.settle, Some(200));
         }
-        self.pages += 1;
-        let request = self.account.api.list(page);
-        self.send(State::Listing, request)
     }
 
     fn after_list(&mut self, answer: &Response, now: DateTime<Utc>) -> Step {
-        if !(200..300).contains(&answer.status) {
-            let mut failure = refusal(answer, now);
-            // A page token lives 15 minutes; one that is refused must not end a search for good.
-            if self.pages > 1 && failure.class == Class::Permanent {
-                failure.class = Class::Retry;
-            }
-            return self.fail(failure);
-        }
-        let like = self.adopt.then(|| self.account.likeness());
+        let like = self.known.adopt.then(|| self.account.likeness());
         let marker = self.account.wish.marker();
-        match self.found.add(answer, &marker, like.as_ref()) {
-            None => self.fail(API.unreadable(answer)),
-            Some(Page::Next(token)) => self.list(Some(&token)),
-            Some(Page::Last) => self.choose(),
+        match self.search.take(answer, &marker, like.as_ref(), now) {
+            Err(failure) => self.fail(failure),
+            Ok(Page::Next(token)) => self.list(Some(&token)),
+            Ok(Page::Last) => self.choose(),
         }
     }
 
     /// Goes on with the first meeting of those found. It is read in full before the others are
     /// removed: the list may show one that is gone, and its links may lack the passcode.
     fn choose(&mut self) -> Step {
-        let like = self.found.like.take().filter(|_| self.adopt);
-        match self.found.take_first().or(like) {
+        let like = self.search.found.like.take();
+        match self.search.found.take_first().or(like) {
             Some(id) => self.read(Source::List, id),
             None => self.none_found(),
         }
@@ -168,10 +146,10 @@ impl EnsureMeeting {
     /// With the proof the attempt ends, and the next one creates: the time of its request is then
     /// on record before the request is sent, so that a crash in between is not taken for old doubt.
     fn none_found(&mut self) -> Step {
-        if self.adopt {
+        if self.known.adopt {
             let text = "Zoom shows no single meeting with this session's mark, or with its time and title; meetlink_resolve(..., 'repost') makes one.";
-            self.doubt.get_or_insert(self.settle);
-            return self.in_doubt(text, self.settle, Some(200));
+            self.doubt.get_or_insert(self.known.settle);
+            return self.in_doubt(text, self.known.settle, Some(200));
         }
         let Some(left) = self.doubt else {
             return self.create();
@@ -255,7 +233,7 @@ impl EnsureMeeting {
 
     /// The meeting stands; what is left over from earlier attempts goes.
     fn finish(&mut self, meeting: Meeting) -> Step {
-        match self.found.take_any() {
+        match self.search.found.take_any() {
             None => {
                 self.state = State::Over;
                 Step::Done(meeting)
@@ -289,7 +267,7 @@ impl EnsureMeeting {
                 join_url,
             }),
             Some((Some(id), None)) => {
-                self.doubt = Some(self.settle);
+                self.doubt = Some(self.known.settle);
                 self.read(Source::Create, id)
             }
             _ => self.lost(Some(answer.status), wait(answer, now)),
@@ -305,9 +283,9 @@ impl EnsureMeeting {
 
     /// The create may have made a meeting of which nothing usable was seen.
     fn lost(&mut self, status: Option<u16>, asked: Option<Duration>) -> Step {
-        self.doubt = Some(self.settle);
+        self.doubt = Some(self.known.settle);
         let text = "Zoom may have made the meeting, but its answer was lost; meetlink looks for it before it makes another.";
-        let wait = self.settle.max(asked.unwrap_or_default());
+        let wait = self.known.settle.max(asked.unwrap_or_default());
         self.in_doubt(text, wait, status)
     }
 

@@ -3,8 +3,14 @@
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use super::answers::{integer, time};
-use crate::provider::http::Response;
+use super::answers::{integer, refusal, time};
+use super::{API, Api};
+use crate::domain::failure::{Class, Failure};
+use crate::provider::Known;
+use crate::provider::http::{Request, Response};
+
+/// Pages of a tutor's meetings that are gone through: 12 000 meetings.
+const PAGES: u32 = 40;
 
 /// Longest page token that is sent back.
 const LONGEST_TOKEN: usize = 1_000;
@@ -49,17 +55,57 @@ pub(super) enum Page {
     Last,
 }
 
+/// The number of the meeting that an earlier attempt made. Another provider's id is none.
+pub(super) fn known_id(known: &Known) -> Option<i64> {
+    let id = serde_json::Value::String(known.external_id.clone()?);
+    integer(&id).filter(|id| *id > 0)
+}
+
+/// Going through the list, page after page.
+#[derive(Debug, Default)]
+pub(super) struct Search {
+    pages: u32,
+    /// What was found so far.
+    pub(super) found: Found,
+}
+
+impl Search {
+    /// Asks for a page; `None` when there are more than are gone through.
+    pub(super) fn ask(&mut self, api: &Api, page: Option<&str>) -> Option<Request> {
+        if self.pages >= PAGES {
+            return None;
+        }
+        self.pages += 1;
+        Some(api.list(page))
+    }
+
+    /// Takes a page in.
+    pub(super) fn take(
+        &mut self,
+        answer: &Response,
+        marker: &str,
+        like: Option<&Likeness>,
+        now: DateTime<Utc>,
+    ) -> Result<Page, Failure> {
+        if (200..300).contains(&answer.status) {
+            let page = self.found.add(answer, marker, like);
+            return page.ok_or_else(|| API.unreadable(answer));
+        }
+        let mut failure = refusal(answer, now);
+        // A page token lives 15 minutes; one that is refused must not end a search for good.
+        if self.pages > 1 && failure.class == Class::Permanent {
+            failure.class = Class::Retry;
+        }
+        Err(failure)
+    }
+}
+
 impl Found {
     /// Takes the session's meetings from a page. `None` when it cannot be read as a whole: what
     /// cannot be read does not prove that nothing is there.
     ///
     /// `like` is what a meeting without the mark may look like.
-    pub(super) fn add(
-        &mut self,
-        answer: &Response,
-        marker: &str,
-        like: Option<&Likeness>,
-    ) -> Option<Page> {
+    fn add(&mut self, answer: &Response, marker: &str, like: Option<&Likeness>) -> Option<Page> {
         let body = answer.json()?;
         for entry in body.get("meetings")?.as_array()? {
             let agenda = entry.get("agenda").and_then(Value::as_str);

@@ -55,6 +55,10 @@ impl Provider for Zoom {
         "Zoom"
     }
 
+    fn knows_repeats(&self) -> bool {
+        false
+    }
+
     fn refresh(&self, to: &Endpoints, client: &OAuthClient, refresh_token: &Secret) -> Request {
         oauth::refresh_with_basic(&to.token_url, client, refresh_token)
     }

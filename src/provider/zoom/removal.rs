@@ -5,9 +5,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::answers::{integer, is_gone, refusal};
-use super::flow::{PAGES, REQUESTS};
-use super::found::{Found, Page};
+use super::answers::{is_gone, refusal};
+use super::flow::REQUESTS;
+use super::found::{Page, Search, known_id};
 use super::{API, Api};
 use crate::domain::failure::{Class, Failure, Reason};
 use crate::domain::meeting;
@@ -31,12 +31,11 @@ pub(super) struct RemoveMeeting {
     unsettled: Option<Duration>,
     state: State,
     sent: u32,
-    pages: u32,
     /// Whether the list was gone through, or need not be.
     listed: bool,
     /// Whether a meeting in doubt was found.
     cleared: bool,
-    found: Found,
+    search: Search,
 }
 
 impl RemoveMeeting {
@@ -49,9 +48,8 @@ impl RemoveMeeting {
             unsettled: None,
             state: State::Start,
             sent: 0,
-            pages: 0,
             cleared: false,
-            found: Found::default(),
+            search: Search::default(),
         }
     }
 
@@ -71,14 +69,9 @@ impl RemoveMeeting {
 
     fn begin(&mut self, now: DateTime<Utc>) -> Step {
         self.unsettled = self.known.unsettled(now);
-        let id = self
-            .known
-            .external_id
-            .clone()
-            .map(serde_json::Value::String);
-        match id.as_ref().and_then(integer).filter(|id| *id > 0) {
+        match known_id(&self.known) {
             Some(id) => self.remove(id),
-            None => self.go_on(now),
+            None => self.go_on(),
         }
     }
 
@@ -87,34 +80,31 @@ impl RemoveMeeting {
         self.send(State::Removing, request)
     }
 
-    fn list(&mut self, page: Option<&str>, now: DateTime<Utc>) -> Step {
-        if self.pages >= PAGES {
-            if self.found.is_empty() {
+    fn list(&mut self, page: Option<&str>) -> Step {
+        match self.search.ask(&self.api, page) {
+            Some(request) => self.send(State::Listing, request),
+            None if self.search.found.is_empty() => {
                 let text = "The tutor has more Zoom meetings than can be searched for the one to be removed.";
                 let failure = Failure::new(Class::Retry, Reason::AnswerUnreadable, text);
-                return self.fail(failure);
+                self.fail(failure)
             }
-            self.listed = true;
-            return self.go_on(now);
+            None => {
+                self.listed = true;
+                self.go_on()
+            }
         }
-        self.pages += 1;
-        let request = self.api.list(page);
-        self.send(State::Listing, request)
     }
 
-    fn go_on(&mut self, now: DateTime<Utc>) -> Step {
+    fn go_on(&mut self) -> Step {
         if !self.listed {
-            return self.list(None, now);
+            return self.list(None);
         }
-        if let Some(id) = self.found.take_any() {
+        if let Some(id) = self.search.found.take_any() {
             self.cleared = true;
             return self.remove(id);
         }
         match self.unsettled.filter(|_| !self.cleared) {
-            None => {
-                self.state = State::Over;
-                Step::Removed
-            }
+            None => Step::Removed,
             Some(left) => {
                 let text = "Zoom does not show a meeting for this session yet, but one may have been made; meetlink looks again.";
                 let failure = Failure::new(Class::InDoubt, Reason::AnswerLost, text);
@@ -125,26 +115,18 @@ impl RemoveMeeting {
 
     fn after_remove(&mut self, answer: &Response, now: DateTime<Utc>) -> Step {
         if (200..300).contains(&answer.status) || is_gone(answer) {
-            return self.go_on(now);
+            return self.go_on();
         }
         self.fail(refusal(answer, now))
     }
 
     fn after_list(&mut self, answer: &Response, now: DateTime<Utc>) -> Step {
-        if !(200..300).contains(&answer.status) {
-            let mut failure = refusal(answer, now);
-            // A page token lives 15 minutes; one that is refused must not end a search for good.
-            if self.pages > 1 && failure.class == Class::Permanent {
-                failure.class = Class::Retry;
-            }
-            return self.fail(failure);
-        }
-        match self.found.add(answer, &self.marker, None) {
-            None => self.fail(API.unreadable(answer)),
-            Some(Page::Next(token)) => self.list(Some(&token), now),
-            Some(Page::Last) => {
+        match self.search.take(answer, &self.marker, None, now) {
+            Err(failure) => self.fail(failure),
+            Ok(Page::Next(token)) => self.list(Some(&token)),
+            Ok(Page::Last) => {
                 self.listed = true;
-                self.go_on(now)
+                self.go_on()
             }
         }
     }

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::millis;
 use crate::pg::error::PgError;
+use crate::store::inbox;
 use crate::store::sql::{self, Row, from_uuid, from_uuids, get, maybe, maybe_uuid, uuid_at};
 
 /// Jobs of which provider may be claimed, and how many.
@@ -100,7 +101,7 @@ pub fn claim(
                    (SELECT COALESCE(pg_catalog.max(a.number), 0) FROM meetlink.attempts a \
                      WHERE a.session_id = j.session_id) + 1, \
                    (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint, \
-                   j.reason, j.setbacks, j.hurried, j.wish = 'gone', j.adopt, j.wish = 'moved', \
+                   j.setbacks, j.hurried, j.wish = 'gone', j.adopt, j.wish = 'moved', \
                    (extract(epoch FROM j.kept_from) * 1000000)::bigint, \
                    (extract(epoch FROM j.kept_to) * 1000000)::bigint",
         &[
@@ -117,12 +118,12 @@ pub fn claim(
                 session: uuid_at(row, 1)?,
                 provider: maybe(row, 2)?,
                 attempts: get(row, 3)?,
-                setbacks: get(row, 12)?,
-                hurried: get(row, 13)?,
-                gone: get(row, 14)?,
-                adopt: get(row, 15)?,
-                moved: get(row, 16)?,
-                kept: micros(row, 17)?.zip(micros(row, 18)?),
+                setbacks: get(row, 11)?,
+                hurried: get(row, 12)?,
+                gone: get(row, 13)?,
+                adopt: get(row, 14)?,
+                moved: get(row, 15)?,
+                kept: micros(row, 16)?.zip(micros(row, 17)?),
                 may_exist_since: micros(row, 4)?,
                 was_in_doubt: get(row, 5)?,
                 account: maybe_uuid(row, 6)?,
@@ -154,12 +155,12 @@ pub fn mark_sent(session: Uuid, provider: &str, tutor: Uuid) -> Result<(), PgErr
 
 /// Takes back every lease but those of `own` sessions: the caller is the only worker of this
 /// database, so whoever held another is gone (or worked in the database that this is a copy of).
-/// Returns how many there were.
-pub fn take_back_leases(own: &[Uuid]) -> Result<usize, PgError> {
+/// `blind`: the providers that cannot tell a repeated request from a second wish.
+pub fn take_back_leases(own: &[Uuid], blind: &[&str]) -> Result<(), PgError> {
     sql::execute(
         "WITH lost AS ( \
            UPDATE meetlink.jobs \
-              SET state = CASE WHEN may_exist_since IS NOT NULL AND provider = 'zoom' \
+              SET state = CASE WHEN may_exist_since IS NOT NULL AND provider = ANY ($2) \
                                THEN 'in_doubt' ELSE 'retrying' END, \
                   due_at = pg_catalog.clock_timestamp(), lease_holder = NULL, lease_until = NULL, \
                   attempts = greatest(attempts - 1, 0), reason = 'interrupted', \
@@ -176,8 +177,12 @@ is taken up again.', \
                 pg_catalog.now(), pg_catalog.now(), 'retry', \
                 'The worker or the server stopped in the middle of the attempt.' \
            FROM lost l",
-        &[from_uuids(own.iter().copied()).into()],
-    )
+        &[
+            from_uuids(own.iter().copied()).into(),
+            blind.to_vec().into(),
+        ],
+    )?;
+    Ok(())
 }
 
 /// Makes dates of an earlier run good for this one. Nobody knows how long the server was away, nor
@@ -186,7 +191,7 @@ is taken up again.', \
 pub fn take_over(lanes: &[&str]) -> Result<(), PgError> {
     sql::execute(
         "UPDATE meetlink.jobs SET lane = '' \
-          WHERE lane <> ALL ($1) AND state IN ('pending', 'retrying', 'in_doubt')",
+          WHERE lane <> ALL ($1) AND lane <> '' AND state IN ('pending', 'retrying', 'in_doubt')",
         &[lanes.to_vec().into()],
     )?;
     sql::execute(
@@ -232,18 +237,15 @@ pub fn shift_dates(by: i64) -> Result<(), PgError> {
 }
 
 /// Whatever is unfinished may have gone further in a past that this database does not know: every
-/// job looks before it creates; Zoom's wait out the settling time for that. Google tells by itself.
-pub fn doubt_everything() -> Result<(), PgError> {
+/// job looks before it creates, but for those of providers that tell by themselves. `blind`: those
+/// that do not.
+pub fn doubt_everything(blind: &[&str]) -> Result<(), PgError> {
     sql::execute(
         "UPDATE meetlink.jobs SET may_exist_since = pg_catalog.clock_timestamp() \
-          WHERE state NOT IN ('ready', 'not_needed') AND provider IS DISTINCT FROM 'google_meet'",
-        &[],
+          WHERE state NOT IN ('ready', 'not_needed') AND COALESCE(provider = ANY ($1), true)",
+        &[blind.to_vec().into()],
     )?;
-    sql::execute(
-        "UPDATE meetlink.inbox SET wish = 5 WHERE session_id IS NOT NULL",
-        &[],
-    )?;
-    Ok(())
+    inbox::doubt_everything()
 }
 
 /// Milliseconds until the next job of these lanes is due (0 if one is), or `None` when none waits.

@@ -46,6 +46,16 @@ fn gap(app: &App, provider: Provider, account: &str) -> f64 {
     (calls[1].received_at.mono_ns - calls[0].received_at.mono_ns) as f64 / 1e9
 }
 
+/// An answer that asks for a wait, so that it does not hang on chance.
+fn busy_for(seconds: u32) -> Action {
+    Action::Status {
+        status: 503,
+        headers: vec![("retry-after".into(), seconds.to_string())],
+        body: String::new(),
+        effect: false,
+    }
+}
+
 /// A retry that is due in five seconds is due in five seconds whatever the clock says meanwhile.
 #[test]
 fn a_retry_is_due_in_real_time_whatever_the_clock_does() {
@@ -55,13 +65,7 @@ fn a_retry_is_due_in_real_time_whatever_the_clock_does() {
         };
         let student = app.person("student", "Sam");
         let tutor = app.tutor(Google, "Ann");
-        // Seconds are asked for, so that the wait does not hang on chance.
-        let limit = Action::Status {
-            status: 503,
-            headers: vec![("retry-after".into(), "4".into())],
-            body: String::new(),
-            effect: false,
-        };
+        let limit = busy_for(4);
         app.simulator.fault(Rule::once(Google, Call::Create, limit));
         let session = app.book_in(tutor, student, Duration::from_secs(3 * 86_400));
         wait_for_attempts(&app, session, 1);
@@ -140,12 +144,7 @@ fn what_a_wrong_clock_wrote_before_a_restart_holds_nothing_up() {
         let (google, zoom) = (app.tutor(Google, "Gia"), app.tutor(Zoom, "Zoe"));
         let lost = Action::Close { effect: false };
         app.simulator.fault(Rule::once(Zoom, Call::Create, lost));
-        let busy = Action::Status {
-            status: 503,
-            headers: vec![("retry-after".into(), "3".into())],
-            body: String::new(),
-            effect: false,
-        };
+        let busy = busy_for(3);
         app.simulator.fault(Rule::once(Google, Call::Create, busy));
         let far = Duration::from_secs(5 * 86_400);
         let sessions = [
@@ -231,12 +230,7 @@ fn a_session_that_a_wrong_clock_took_for_over_gets_its_link() {
     };
     let student = app.person("student", "Sam");
     let tutor = app.tutor(Google, "Gia");
-    let busy = Action::Status {
-        status: 503,
-        headers: vec![("retry-after".into(), "2".into())],
-        body: String::new(),
-        effect: false,
-    };
+    let busy = busy_for(2);
     app.simulator.fault(Rule::once(Google, Call::Create, busy));
     let session = app.book(tutor, student);
     app.wait_for_state(session, "retrying");

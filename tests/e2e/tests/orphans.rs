@@ -7,7 +7,7 @@ mod support;
 use meetlink_e2e::app::{App, Person, SOON};
 use meetlink_e2e::wait;
 use meetlink_simulator::Provider::{self, Google, Zoom};
-use meetlink_simulator::{AccountSpec, Action, Call, RateLimit, Rule};
+use meetlink_simulator::{AccountSpec, Action, Call, RateLimit, Rule, RuleId};
 use support::{Witness, call, count, meetings_of};
 use uuid::Uuid;
 
@@ -35,6 +35,18 @@ fn under_way(app: &App, provider: Provider, name: &str) -> (Person, Uuid) {
     let session = app.book(tutor, student);
     wait::until_true(SOON, "the request", || app.simulator.fired(rule) == 1);
     (tutor, session)
+}
+
+/// A session that was let go, whose meeting cannot be removed until the rule is cleared.
+fn stuck_orphan(app: &App, provider: Provider, name: &str, way: &str) -> (RuleId, Uuid) {
+    let down = Action::ServerError { status: 503 };
+    let rule = app
+        .simulator
+        .fault(Rule::always(provider, Call::Delete, down).account(name));
+    let (_, session) = under_way(app, provider, name);
+    let_go(app, session, way);
+    wait::until_true(SOON, "a vain removal", || app.simulator.fired(rule) >= 1);
+    (rule, session)
 }
 
 /// Waits until no meeting is left to be removed.
@@ -212,13 +224,7 @@ fn an_orphan_that_its_tutor_has_deleted_is_done() {
     let app = App::start();
     for provider in BOTH {
         let name = format!("{provider:?}");
-        let rule = app.simulator.fault(
-            Rule::always(provider, Call::Delete, Action::ServerError { status: 503 })
-                .account(&name),
-        );
-        let (_, session) = under_way(&app, provider, &name);
-        let_go(&app, session, WAYS[0]);
-        wait::until_true(SOON, "a vain removal", || app.simulator.fired(rule) >= 1);
+        stuck_orphan(&app, provider, &name, WAYS[0]);
         let account = app.simulator.account(provider, &name).expect("an account");
         let id = app.simulator.meetings(provider)[0].id.clone();
         let url = match provider {
@@ -273,13 +279,7 @@ fn a_session_that_comes_back_before_the_removal_has_one_meeting() {
     let app = App::start();
     for provider in BOTH {
         let name = format!("{provider:?}");
-        let rule = app.simulator.fault(
-            Rule::always(provider, Call::Delete, Action::ServerError { status: 503 })
-                .account(&name),
-        );
-        let (_, session) = under_way(&app, provider, &name);
-        let_go(&app, session, WAYS[1]);
-        wait::until_true(SOON, "a vain removal", || app.simulator.fired(rule) >= 1);
+        let (_, session) = stuck_orphan(&app, provider, &name, WAYS[1]);
         let_go(
             &app,
             session,

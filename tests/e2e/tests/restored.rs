@@ -17,6 +17,7 @@ use restored::{
     wait_for_complaint,
 };
 use standby::{assert_only_meeting, calls, freeze, thaw};
+use uuid::Uuid;
 
 fn idle() -> App {
     App::with(|options| options.set("meetlink.enabled", "off"))
@@ -24,6 +25,21 @@ fn idle() -> App {
 
 fn tutor(app: &App, provider: Provider) -> Person {
     app.tutor(provider, &format!("{provider:?} Tutor"))
+}
+
+/// A copy with an open Zoom job whose meeting the original made after the dump; its session, and the
+/// link that it got there.
+fn copy_of_what_was_overtaken() -> (App, Uuid, String) {
+    let mut app = idle();
+    let (tutor, student) = (tutor(&app, Zoom), app.person("student", "Sam"));
+    let session = app.book(tutor, student);
+    wait_for_open_jobs(&app, 1);
+    let text = dump(&app.cluster);
+    app.cluster.set("meetlink.enabled", "on");
+    let link = app.wait_for_link(session);
+    app.cluster = staging_copy(&app, &text);
+    wait_for_complaint(&app);
+    (app, session, link)
 }
 
 /// Waits until so many jobs are looked at and not tried.
@@ -245,15 +261,7 @@ fn health_names_the_word_that_a_copy_waits_for() {
 #[test]
 fn a_copy_that_is_attached_anew_is_a_database_of_its_own() {
     // What somebody may do instead of reading what the worker says.
-    let mut app = idle();
-    let (tutor, student) = (tutor(&app, Zoom), app.person("student", "Sam"));
-    let session = app.book(tutor, student);
-    wait_for_open_jobs(&app, 1);
-    let text = dump(&app.cluster);
-    app.cluster.set("meetlink.enabled", "on");
-    let link = app.wait_for_link(session);
-    app.cluster = staging_copy(&app, &text);
-    wait_for_complaint(&app);
+    let (app, session, link) = copy_of_what_was_overtaken();
     app.client()
         .batch_execute("SELECT meetlink_attach()")
         .unwrap();
@@ -270,15 +278,7 @@ fn a_copy_that_is_attached_anew_is_a_database_of_its_own() {
 
 #[test]
 fn a_copy_that_is_detached_and_attached_again_makes_no_second_meeting() {
-    let mut app = idle();
-    let (tutor, student) = (tutor(&app, Zoom), app.person("student", "Sam"));
-    let session = app.book(tutor, student);
-    wait_for_open_jobs(&app, 1);
-    let text = dump(&app.cluster);
-    app.cluster.set("meetlink.enabled", "on");
-    let link = app.wait_for_link(session);
-    app.cluster = staging_copy(&app, &text);
-    wait_for_complaint(&app);
+    let (app, session, link) = copy_of_what_was_overtaken();
     app.client()
         .batch_execute(
             "SELECT meetlink_detach(); SELECT meetlink_attach();
