@@ -18,7 +18,7 @@ did_something=
 
 install_packages() {
     local missing=() package as_root=()
-    for package in "postgresql-$major" "postgresql-server-dev-$major" libclang-dev pkg-config gcc libc6-dev sudo strace faketime python3-venv; do
+    for package in "postgresql-$major" "postgresql-server-dev-$major" libclang-dev pkg-config gcc libc6-dev sudo strace faketime python3-venv python3-cryptography nodejs; do
         dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null | grep -q '^ii' || missing+=("$package")
     done
     [ ${#missing[@]} -gt 0 ] || return 0

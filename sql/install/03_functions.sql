@@ -78,6 +78,24 @@ REVOKE ALL ON FUNCTION meetlink_resolve(uuid, text) FROM PUBLIC;
 COMMENT ON FUNCTION meetlink_resolve(uuid, text) IS
   'Decides about a session in doubt: adopt (the meeting exists) or repost (it does not)';
 
+CREATE FUNCTION meetlink_rotate_keys(
+  max_rows integer DEFAULT 1000,
+  OUT what text, OUT reencrypted bigint, OUT remaining bigint, OUT unreadable bigint)
+  RETURNS SETOF record LANGUAGE c VOLATILE STRICT SET search_path = pg_catalog, pg_temp
+  AS 'MODULE_PATHNAME', 'meetlink_rotate_keys_wrapper';
+REVOKE ALL ON FUNCTION meetlink_rotate_keys(integer) FROM PUBLIC;
+COMMENT ON FUNCTION meetlink_rotate_keys(integer) IS
+  'Encrypts ml1 envelopes of older keys with the first key; call again until nothing remains';
+
+CREATE FUNCTION meetlink_adopt_tokens(
+  max_rows integer DEFAULT 1000,
+  OUT what text, OUT reencrypted bigint, OUT remaining bigint, OUT unreadable bigint)
+  RETURNS SETOF record LANGUAGE c VOLATILE STRICT SET search_path = pg_catalog, pg_temp
+  AS 'MODULE_PATHNAME', 'meetlink_adopt_tokens_wrapper';
+REVOKE ALL ON FUNCTION meetlink_adopt_tokens(integer) FROM PUBLIC;
+COMMENT ON FUNCTION meetlink_adopt_tokens(integer) IS
+  'Encrypts tokens that the application encrypted itself as ml1; call again until nothing remains';
+
 CREATE FUNCTION meetlink_health(
   OUT check_name text, OUT ok boolean, OUT detail text, OUT hint text)
   RETURNS SETOF record LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp

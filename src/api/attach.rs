@@ -8,11 +8,11 @@ use serde_json::Value;
 
 use super::fail::{self, or_raise, with_hint};
 use crate::domain::mapping::{Mapping, Misfit, Table};
+use crate::domain::token_format::TokenFormat;
 use crate::pg::Oid;
 use crate::pg::error::PgError;
 use crate::pg::identity::{as_extension_owner, owns};
-use crate::pg::wake;
-use crate::pg::xact;
+use crate::pg::{process, wake, xact};
 use crate::store::attach::{self as tables, Relation};
 use crate::store::{config, inbox, triggers};
 
@@ -51,6 +51,10 @@ fn attach(oids: [Option<Oid>; 3], columns: &Value, options: Value) -> Result<Val
         }
     }
     check_options(&options, &mut misfits);
+    let format = TokenFormat::from_options(&options).unwrap_or_else(|wrong| {
+        misfits.push(Misfit(wrong));
+        TokenFormat::Ml1
+    });
     let types = relations
         .iter()
         .map(|(table, r)| (*table, r.columns.clone()))
@@ -80,6 +84,7 @@ fn attach(oids: [Option<Oid>; 3], columns: &Value, options: Value) -> Result<Val
         config::read()
     })?;
     wake::reconfigure_at_commit();
+    warn_of_missing_key(&format);
     config
         .map(|config| tables::summary(&config))
         .ok_or_else(fail::not_attached)
@@ -140,6 +145,7 @@ fn check_options(options: &Value, misfits: &mut Vec<Misfit>) {
                     ));
                 }
             }
+            "token_format" | "token_key" => {}
             _ => misfits.push(Misfit(format!(
                 "options has the key \"{}\", which means nothing to meetlink",
                 key.chars()
@@ -148,6 +154,20 @@ fn check_options(options: &Value, misfits: &mut Vec<Misfit>) {
                     .collect::<String>()
             ))),
         }
+    }
+}
+
+/// Says so where the application's own key is not where it will be looked for.
+fn warn_of_missing_key(format: &TokenFormat) {
+    let keys = crate::config::Settings::read().keys();
+    if let (Some(id), Ok(keys)) = (format.key(), keys)
+        && keys.find(id).is_none()
+    {
+        process::warn(
+            &format!("options.token_key names \"{id}\", which is not in meetlink.key_file"),
+            "Add a line \"<key id> <64 hex digits>\" or \"<key id> sha256:<passphrase>\" to it, and \
+             reload.",
+        );
     }
 }
 

@@ -1,18 +1,16 @@
 //! `meetlink_configure_provider`, `meetlink_connect` and `meetlink_disconnect`.
 
-use aes_gcm::aead::OsRng;
-use aes_gcm::aead::rand_core::RngCore;
 use pgrx::JsonB;
 use pgrx::prelude::*;
 
 use super::fail::{self, or_raise, with_hint};
-use crate::domain::envelope::{self, NONCE_LEN, OPERATOR, Slot, binding};
-use crate::domain::keyring::KeyRing;
+use crate::domain::envelope::{OPERATOR, SealError, Slot, binding};
 use crate::domain::secret::Secret;
+use crate::domain::token_format::TokenFormat;
+use crate::domain::vault::Vault;
 use crate::pg::error::PgError;
 use crate::pg::identity::as_extension_owner;
-use crate::pg::wake;
-use crate::pg::xact;
+use crate::pg::{process, wake, xact};
 use crate::store::connections::{self, NewTokens};
 use crate::store::{config, inbox, sql};
 
@@ -37,7 +35,12 @@ fn meetlink_configure_provider(
         }
         let keys = super::keys()?;
         let to = binding(OPERATOR, provider, Slot::ClientSecret);
-        let sealed = seal(&keys, &to, &Secret::new(client_secret))?;
+        let vault = Vault {
+            keys: &keys,
+            format: &TokenFormat::Ml1,
+        };
+        let secret = Secret::new(client_secret);
+        let sealed = sealed(vault.seal(&to, &secret, process::random()?))?;
         as_extension_owner(|| {
             config::set_oauth_client(provider, client_id.trim(), &sealed, options.0)?;
             inbox::add_operator_note()
@@ -64,11 +67,17 @@ fn meetlink_connect(
         let mapped = super::mapped()?;
         let keys = super::keys()?;
         let owner = tutor.hyphenated().to_string();
-        let sealed =
-            |token: &str, slot| seal(&keys, &binding(&owner, provider, slot), &Secret::new(token));
-        let refresh = sealed(refresh_token, Slot::Refresh)?;
+        let vault = Vault {
+            keys: &keys,
+            format: mapped.token_format(),
+        };
+        let seal = |token: &str, slot| {
+            let to = binding(&owner, provider, slot);
+            sealed(vault.seal(&to, &Secret::new(token), process::random()?))
+        };
+        let refresh = seal(refresh_token, Slot::Refresh)?;
         let access = match access_token.filter(|token| !token.is_empty()) {
-            Some(token) => Some(sealed(token, Slot::Access)?),
+            Some(token) => Some(seal(token, Slot::Access)?),
             None => None,
         };
         // 'infinity' is no date: such a token is fresh until it is refused.
@@ -104,14 +113,13 @@ fn missing(what: &str) -> PgError {
     PgError::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, what)
 }
 
-fn seal(keys: &KeyRing, binding: &str, secret: &Secret) -> Result<String, PgError> {
-    let mut nonce = [0u8; NONCE_LEN];
-    OsRng.fill_bytes(&mut nonce);
-    envelope::seal(keys, binding, secret, nonce).map_err(|_| {
+/// What was sealed, or the error that says what is missing.
+pub(super) fn sealed(sealed: Result<String, SealError>) -> Result<String, PgError> {
+    sealed.map_err(|_| {
         with_hint(
             PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR,
             "the secret could not be encrypted",
-            "Check meetlink.key_file.",
+            "Look at the check \"keys\" of meetlink_health().",
         )
     })
 }

@@ -4,10 +4,12 @@ use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
 
 use super::fail::or_raise;
+use crate::domain::token_format::TokenFormat;
 use crate::pg::activity::Activity;
 use crate::pg::error::PgError;
 use crate::pg::identity::as_extension_owner;
 use crate::pg::{process, shared, xact};
+use crate::store::config::Config;
 use crate::store::mapped::Mapped;
 use crate::store::{config, health};
 
@@ -46,8 +48,13 @@ fn checks() -> Result<Vec<Check>, PgError> {
     let jobs = health::jobs()?;
     let age = health::inbox_age()?.unwrap_or(0);
     let down = health::providers_down()?;
-    let mut rows = vec![preloaded(), version()?, worker(), keys()];
-    rows.extend(attachment()?);
+    let config = config::read()?;
+    let format = config
+        .as_ref()
+        .map(|c| TokenFormat::from_options(&c.options));
+    let format = format.and_then(Result::ok).unwrap_or_default();
+    let mut rows = vec![preloaded(), version()?, worker(), keys(&format)];
+    rows.extend(attachment(config));
     rows.push(Check {
         name: "providers",
         ok: down.is_none(),
@@ -175,27 +182,36 @@ fn worker() -> Check {
     }
 }
 
-fn keys() -> Check {
+fn keys(format: &TokenFormat) -> Check {
     let keys = crate::config::Settings::read().keys();
+    let missing = match &keys {
+        Ok(keys) => format.key().filter(|id| keys.find(id).is_none()),
+        Err(_) => None,
+    };
     Check {
         name: "keys",
-        ok: keys.is_ok(),
-        detail: match keys {
-            Ok(_) => "the keys are there".to_owned(),
-            Err((setting, error)) => format!("{setting} cannot be used: {error}. {}", error.hint()),
+        ok: keys.is_ok() && missing.is_none(),
+        detail: match (keys, missing) {
+            (Ok(_), None) => "the keys are there".to_owned(),
+            (Ok(_), Some(id)) => format!(
+                "the application's key \"{id}\" (options.token_key) is not in meetlink.key_file"
+            ),
+            (Err((setting, error)), _) => {
+                format!("{setting} cannot be used: {error}. {}", error.hint())
+            }
         },
         hint: Some("Do what the detail says, and reload."),
     }
 }
 
-fn attachment() -> Result<Vec<Check>, PgError> {
-    let Some(config) = config::read()? else {
-        return Ok(vec![Check {
+fn attachment(config: Option<Config>) -> Vec<Check> {
+    let Some(config) = config else {
+        return vec![Check {
             name: "attached",
             ok: false,
             detail: "meetlink is attached to no tables".to_owned(),
             hint: Some("SELECT meetlink_attach()"),
-        }]);
+        }];
     };
     let copy = Check {
         name: "copy",
@@ -229,5 +245,5 @@ fn attachment() -> Result<Vec<Check>, PgError> {
         },
         hint: Some("Run meetlink_attach() with the tables as they are now."),
     };
-    Ok(vec![attached, copy])
+    vec![attached, copy]
 }

@@ -10,6 +10,7 @@ pub mod control;
 pub mod fail;
 pub mod health;
 pub mod session;
+pub mod tokens;
 pub mod views;
 
 use crate::domain::keyring::KeyRing;

@@ -89,7 +89,7 @@ pub fn seal(
         aad: binding.as_bytes(),
     };
     let sealed = Aes256Gcm::new(key.bytes().into())
-        .encrypt(Nonce::from_slice(&nonce), payload)
+        .encrypt(&Nonce::from(nonce), payload)
         .map_err(|_| SealError)?;
     Ok(format!(
         "ml1.{}.{}.{}",
@@ -131,7 +131,7 @@ pub fn open(keys: &KeyRing, binding: &str, envelope: &str) -> Result<Secret, Ope
         aad: binding.as_bytes(),
     };
     let clear = Aes256Gcm::new(key.bytes().into())
-        .decrypt(Nonce::from_slice(&nonce), payload)
+        .decrypt(&Nonce::from(nonce), payload)
         .map(Zeroizing::new)
         .map_err(|_| OpenError::Refused)?;
     let text = std::str::from_utf8(&clear).map_err(|_| OpenError::Refused)?;

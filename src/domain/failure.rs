@@ -83,6 +83,8 @@ names! {
         AnswerLost = "answer_lost",
         /// The operator's OAuth client is missing or refused.
         OAuthClient = "oauth_client",
+        /// The stored token has another form, or another key, than meetlink was told.
+        TokenFormat = "token_format",
         /// The key for the tutor's tokens is missing or the key file cannot be used.
         KeyMissing = "key_missing",
         /// A setting is malformed or the machine is short of something.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 /// One AES-256 key with the name by which envelopes refer to it.
@@ -9,6 +10,8 @@ use zeroize::Zeroizing;
 pub struct Key {
     id: String,
     bytes: Zeroizing<[u8; 32]>,
+    /// Whether it is random; a digest of something that people type may be guessed.
+    random: bool,
 }
 
 impl Key {
@@ -29,7 +32,7 @@ impl fmt::Debug for Key {
     }
 }
 
-/// All keys: the first encrypts, every one decrypts.
+/// All keys: the first random one encrypts, every one decrypts.
 #[derive(Clone, Debug)]
 pub struct KeyRing {
     keys: Vec<Key>,
@@ -38,9 +41,9 @@ pub struct KeyRing {
 /// What is wrong with a key file. Names lines, never their content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyRingError {
-    /// No key in it.
+    /// No key in it that may encrypt.
     Empty,
-    /// A line is not `<key id> <64 hex digits>`.
+    /// A line is neither `<key id> <64 hex digits>` nor `<key id> sha256:<passphrase>`.
     Malformed {
         /// Number of the line, from 1.
         line: usize,
@@ -55,9 +58,13 @@ pub enum KeyRingError {
 impl fmt::Display for KeyRingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Empty => f.write_str("it holds no key"),
+            Self::Empty => f.write_str("it holds no key of 64 hex digits"),
             Self::Malformed { line } => {
-                write!(f, "line {line} is not \"<key id> <64 hex digits>\"")
+                write!(
+                    f,
+                    "line {line} is neither \"<key id> <64 hex digits>\" nor \"<key id> \
+                     sha256:<passphrase>\""
+                )
             }
             Self::Repeated { line } => write!(f, "line {line} repeats a key id"),
         }
@@ -66,6 +73,8 @@ impl fmt::Display for KeyRingError {
 
 impl KeyRing {
     /// Reads the text of a key file: a key a line, blank lines and `#` comments ignored.
+    ///
+    /// A passphrase is what follows `sha256:`, without blanks at its ends; its SHA-256 is the key.
     pub fn parse(text: &str) -> Result<Self, KeyRingError> {
         let mut keys: Vec<Key> = Vec::new();
         for (number, line) in text.lines().enumerate() {
@@ -80,7 +89,7 @@ impl KeyRing {
             }
             keys.push(key);
         }
-        if keys.is_empty() {
+        if !keys.iter().any(|key| key.random) {
             return Err(KeyRingError::Empty);
         }
         Ok(Self { keys })
@@ -88,7 +97,7 @@ impl KeyRing {
 
     /// The key that encrypts.
     pub fn current(&self) -> Option<&Key> {
-        self.keys.first()
+        self.keys.iter().find(|key| key.random)
     }
 
     /// The key of that id.
@@ -98,20 +107,22 @@ impl KeyRing {
 }
 
 fn parse_line(line: &str) -> Option<Key> {
-    let mut words = line.split_ascii_whitespace();
-    let (id, hex) = (words.next()?, words.next()?);
-    if words.next().is_some() || !is_key_id(id) || hex.len() != 64 {
-        return None;
-    }
+    let (id, rest) = line.split_once(|c: char| c.is_ascii_whitespace())?;
+    let rest = rest.trim_start();
     let mut bytes = Zeroizing::new([0u8; 32]);
-    for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
-        let digit = |c: &u8| (*c as char).to_digit(16);
-        let (high, low) = (digit(pair.first()?)?, digit(pair.get(1)?)?);
-        *byte = (high * 16 + low) as u8;
+    let passphrase = rest.strip_prefix("sha256:");
+    match passphrase {
+        Some("") => return None,
+        Some(passphrase) => bytes.copy_from_slice(&Sha256::digest(passphrase)),
+        None if rest.len() == 64 => {
+            base16ct::mixed::decode(rest, bytes.as_mut_slice()).ok()?;
+        }
+        None => return None,
     }
-    Some(Key {
+    is_key_id(id).then(|| Key {
         id: id.to_owned(),
         bytes,
+        random: passphrase.is_none(),
     })
 }
 
@@ -135,6 +146,21 @@ mod tests {
         assert_eq!(ring.current().unwrap().id(), "k2");
         assert_eq!(ring.find("k1").unwrap().bytes()[31], 0x1f);
         assert!(ring.find("k3").is_none());
+    }
+
+    #[test]
+    fn a_passphrase_makes_a_key_that_encrypts_nothing_of_ours() {
+        let text = format!("app sha256:correct horse: battery \nk1 {HEX}\n");
+        let ring = KeyRing::parse(&text).unwrap();
+        // printf %s 'correct horse: battery' | sha256sum
+        let digest = "e30a18035d068ee4";
+        let key = ring.find("app").unwrap();
+        assert_eq!(base16ct::lower::encode_string(&key.bytes()[..8]), digest);
+        assert_eq!(ring.current().unwrap().id(), "k1");
+        let alone = KeyRing::parse("app sha256:correct horse").unwrap_err();
+        assert_eq!(alone, KeyRingError::Empty);
+        let empty = KeyRing::parse("app sha256: ").unwrap_err();
+        assert_eq!(empty, KeyRingError::Malformed { line: 1 });
     }
 
     #[test]

@@ -7,9 +7,12 @@ pub mod failure;
 pub mod keyring;
 pub mod mapping;
 pub mod meeting;
+mod own_cipher;
 #[cfg(test)]
 pub mod random;
 pub mod secret;
 pub mod state;
 pub mod status;
 pub mod timeline;
+pub mod token_format;
+pub mod vault;

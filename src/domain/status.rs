@@ -105,7 +105,9 @@ fn retrying(reason: Option<Reason>, provider: &str) -> String {
         Some(Reason::ConferencePending) => {
             format!("{provider} is still preparing the meeting; the link will follow.")
         }
-        Some(Reason::OAuthClient | Reason::KeyMissing | Reason::Misconfigured) => {
+        Some(
+            Reason::OAuthClient | Reason::KeyMissing | Reason::TokenFormat | Reason::Misconfigured,
+        ) => {
             "Creating meeting links is interrupted; the support team has to mend it, and your link \
              will follow by itself."
                 .to_owned()
@@ -161,7 +163,9 @@ fn failed(reason: Option<Reason>, provider: &str) -> (String, Option<Action>) {
             format!("{provider} refuses to create this meeting; support can find out why."),
             Some(SUPPORT),
         ),
-        Some(Reason::Misconfigured | Reason::OAuthClient | Reason::KeyMissing) => (
+        Some(
+            Reason::Misconfigured | Reason::OAuthClient | Reason::KeyMissing | Reason::TokenFormat,
+        ) => (
             "Creating meeting links is interrupted; the support team has to mend it.".to_owned(),
             Some(SUPPORT),
         ),

@@ -10,6 +10,7 @@ use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTi
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::error::PgError;
 use super::{error, interrupts};
 
 // Postgres's own handlers as they are: pgrx's bindings wrap them in a guard that is not for signal
@@ -90,6 +91,20 @@ pub fn keep_secret() {
 pub fn end_group(leader: u32) {
     // SAFETY: a system call without memory. A group that is gone is an error without consequence.
     unsafe { libc::kill(-(leader as i32), libc::SIGKILL) };
+}
+
+/// Bytes that nobody can guess (src/port/pg_strong_random.c).
+pub fn random<const N: usize>() -> Result<[u8; N], PgError> {
+    let mut bytes = [0; N];
+    // SAFETY: writes N bytes to the array given.
+    if unsafe { pg_sys::pg_strong_random(bytes.as_mut_ptr().cast(), N) } {
+        Ok(bytes)
+    } else {
+        Err(PgError::new(
+            PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
+            "could not generate random values",
+        ))
+    }
 }
 
 /// The operating system's user as whom the server runs.

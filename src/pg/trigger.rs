@@ -38,6 +38,19 @@ pub fn ignore_own_writes() {
     OWN_WRITES.set(true);
 }
 
+/// Runs `f`, whose writes to connections change nothing that a worker has to know of.
+pub fn unnoticed<T>(f: impl FnOnce() -> T) -> T {
+    struct Back(bool);
+    // On a raised error too: pgrx turns it into an unwinding panic.
+    impl Drop for Back {
+        fn drop(&mut self) {
+            OWN_WRITES.set(self.0);
+        }
+    }
+    let _back = Back(OWN_WRITES.replace(true));
+    f()
+}
+
 // src/include/utils/datum.h, which pgrx has no binding for. Compares bytes and raises nothing.
 unsafe extern "C-unwind" {
     fn datumIsEqual(a: pg_sys::Datum, b: pg_sys::Datum, by_value: bool, length: i32) -> bool;

@@ -134,6 +134,16 @@ pub fn oauth_clients() -> Result<Vec<(String, String, String)>, PgError> {
     )
 }
 
+/// Puts a client secret in place of the one that was read; gives whether it was still there.
+pub fn replace_client_secret(provider: &str, old: &str, new: &str) -> Result<bool, PgError> {
+    let changed = sql::execute(
+        "UPDATE meetlink.providers SET client_secret_encrypted = $3 \
+          WHERE provider = $1 AND client_secret_encrypted = $2",
+        &[provider.into(), old.into(), new.into()],
+    )?;
+    Ok(changed > 0)
+}
+
 /// Stores the operator's OAuth client.
 pub fn set_oauth_client(
     provider: &str,

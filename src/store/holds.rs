@@ -90,7 +90,7 @@ pub fn hold(hold: &Hold<'_>) -> Result<(), PgError> {
 /// Lets go of the holds that the operator's action may have made needless, or that are over, and
 /// makes the jobs that waited for them due.
 pub fn release_operator_holds() -> Result<(), PgError> {
-    let reasons = "('oauth_client', 'key_missing', 'misconfigured')";
+    let reasons = "('oauth_client', 'key_missing', 'token_format', 'misconfigured')";
     sql::execute(
         &format!(
             "DELETE FROM meetlink.holds WHERE until < pg_catalog.now() OR reason IN {reasons}"

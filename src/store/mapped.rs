@@ -8,10 +8,14 @@ use std::cell::OnceCell;
 use pgrx::spi::{quote_identifier, quote_literal};
 
 mod connections;
+mod outdated;
 mod views;
+
+pub use outdated::Outdated;
 
 use super::config::Config;
 use crate::domain::mapping::Table;
+use crate::domain::token_format::TokenFormat;
 
 /// Status values in which a session still wants its link, unless `options` name others.
 pub const OPEN_STATUSES: [&str; 2] = ["SCHEDULED", "JOIN_OPEN"];
@@ -23,6 +27,7 @@ pub struct Mapped {
     sessions: String,
     connections: String,
     profiles: String,
+    token_format: TokenFormat,
     texts: Texts,
 }
 
@@ -50,6 +55,9 @@ impl Mapped {
             sessions: name(Table::Sessions, &config.sessions)?,
             connections: name(Table::Connections, &config.connections)?,
             profiles: name(Table::Profiles, &config.profiles)?,
+            // meetlink_attach has checked it; whoever changes the row by hand reads of it with the
+            // first token that does not open.
+            token_format: TokenFormat::from_options(&config.options).unwrap_or_default(),
             config,
             texts: Texts::default(),
         })
@@ -58,6 +66,11 @@ impl Mapped {
     /// The configuration behind it.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// How the application keeps tokens.
+    pub fn token_format(&self) -> &TokenFormat {
+        &self.token_format
     }
 
     /// A column under an alias, if the application has it.

@@ -13,6 +13,7 @@ pub mod home;
 pub mod inbox;
 pub mod jobs;
 pub mod mapped;
+pub mod reencrypt;
 pub mod sql;
 pub mod status;
 pub mod triggers;

@@ -1,9 +1,10 @@
 //! An attempt's access token: the stored one, or the request that gets another.
 
 use super::flight::{Desk, Flight};
-use crate::domain::envelope::{self, OPERATOR, OpenError, Slot, binding};
+use crate::domain::envelope::{self, OPERATOR, Slot, binding};
 use crate::domain::failure::{Class, Failure, Reason};
 use crate::domain::secret::Secret;
+use crate::domain::vault::{Unreadable, Vault};
 use crate::provider::OAuthClient;
 use crate::provider::http::Request;
 use crate::store::app::Connection;
@@ -16,26 +17,46 @@ pub enum Token {
     /// It has one.
     Fresh(Secret),
     /// It has to ask for one.
-    Renew(Box<Request>),
+    Renew(Box<Exchange>),
+}
+
+/// A refresh token and the request that trades it.
+pub struct Exchange {
+    /// The request.
+    pub request: Request,
+    /// What it trades: known again in the table however it is encrypted by then.
+    pub traded: Secret,
+}
+
+impl Desk<'_> {
+    fn vault(&self) -> Result<Vault<'_>, Failure> {
+        match self.keys {
+            Ok(keys) => Ok(Vault {
+                keys,
+                format: self.format,
+            }),
+            Err(why) => Err(key_failure(why.clone())),
+        }
+    }
 }
 
 /// A fresh access token, or the request that gets one.
 pub fn tokens(flight: &Flight, connection: &Connection, desk: &Desk<'_>) -> Result<Token, Failure> {
-    let keys = desk.keys.as_ref().map_err(|why| key_failure(why.clone()))?;
+    let vault = desk.vault()?;
     let owner = flight.tutor.hyphenated().to_string();
     let name = flight.provider.name();
     let fresh = connection
         .expires_at
         .is_none_or(|end| end - desk.now > FRESH_FOR);
     if let Some(sealed) = filled(&connection.access).filter(|_| fresh) {
-        match envelope::open(keys, &binding(&owner, name, Slot::Access), sealed) {
+        match vault.open(&binding(&owner, name, Slot::Access), sealed) {
             Ok(token) if !token.is_empty() => return Ok(Token::Fresh(token)),
             // The refresh token may still do.
-            Ok(_) | Err(OpenError::Foreign | OpenError::Refused) => {}
+            Ok(_) | Err(Unreadable::Refused | Unreadable::Unknown(_)) => {}
             Err(error) => return Err(open_failure(&error)),
         }
     }
-    renewal(flight, desk).map(|request| Token::Renew(Box::new(request)))
+    renewal(flight, desk).map(|exchange| Token::Renew(Box::new(exchange)))
 }
 
 fn filled(text: &Option<String>) -> Option<&str> {
@@ -55,13 +76,13 @@ pub fn another_token(
     if renewed {
         tokens(flight, connection, desk)
     } else {
-        renewal(flight, desk).map(|request| Token::Renew(Box::new(request)))
+        renewal(flight, desk).map(|exchange| Token::Renew(Box::new(exchange)))
     }
 }
 
 /// The request that trades the refresh token.
-fn renewal(flight: &Flight, desk: &Desk<'_>) -> Result<Request, Failure> {
-    let keys = desk.keys.as_ref().map_err(|why| key_failure(why.clone()))?;
+fn renewal(flight: &Flight, desk: &Desk<'_>) -> Result<Exchange, Failure> {
+    let vault = desk.vault()?;
     let name = flight.provider.name();
     let Some(sealed) = filled(&flight.refresh) else {
         let text = "The access token has ended and there is no refresh token.";
@@ -72,7 +93,8 @@ fn renewal(flight: &Flight, desk: &Desk<'_>) -> Result<Request, Failure> {
         ));
     };
     let owner = flight.tutor.hyphenated().to_string();
-    let token = envelope::open(keys, &binding(&owner, name, Slot::Refresh), sealed)
+    let token = vault
+        .open(&binding(&owner, name, Slot::Refresh), sealed)
         .map_err(|error| open_failure(&error))?;
     let Some((id, secret)) = desk.clients.get(name) else {
         return Err(client_failure(format!(
@@ -80,7 +102,7 @@ fn renewal(flight: &Flight, desk: &Desk<'_>) -> Result<Request, Failure> {
         )));
     };
     let to = binding(OPERATOR, name, Slot::ClientSecret);
-    let secret = envelope::open(keys, &to, secret).map_err(|error| {
+    let secret = envelope::open(vault.keys, &to, secret).map_err(|error| {
         client_failure(format!(
             "The OAuth client secret for {name} cannot be decrypted ({error}); call \
              meetlink_configure_provider again."
@@ -95,7 +117,10 @@ fn renewal(flight: &Flight, desk: &Desk<'_>) -> Result<Request, Failure> {
             "No endpoints are known for {name}."
         )));
     };
-    Ok(flight.provider.refresh(endpoints, &client, &token))
+    Ok(Exchange {
+        request: flight.provider.refresh(endpoints, &client, &token),
+        traded: token,
+    })
 }
 
 fn client_failure(text: String) -> Failure {
@@ -106,13 +131,15 @@ fn key_failure(why: String) -> Failure {
     Failure::new(Class::OperatorMustAct, Reason::KeyMissing, why)
 }
 
-fn open_failure(error: &OpenError) -> Failure {
-    let text = format!("{error}.");
-    let text = text.replacen("the stored", "The stored", 1);
+fn open_failure(error: &Unreadable) -> Failure {
+    let text = error.to_string();
+    let mut letters = text.chars();
+    let first = letters.next().map(|c| c.to_ascii_uppercase());
+    let text = first.into_iter().chain(letters).chain(['.']).collect();
     match error {
-        OpenError::UnknownKey(_) => key_failure(text),
-        OpenError::Foreign | OpenError::Refused => {
-            Failure::new(Class::TutorMustAct, Reason::TokenUnreadable, text)
-        }
+        Unreadable::NoKey(_) => key_failure(text),
+        // No tutor could mend it: the next token would be stored like this one.
+        Unreadable::Unknown(_) => Failure::new(Class::OperatorMustAct, Reason::TokenFormat, text),
+        Unreadable::Refused => Failure::new(Class::TutorMustAct, Reason::TokenUnreadable, text),
     }
 }

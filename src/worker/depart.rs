@@ -59,8 +59,8 @@ pub fn depart(
             after.granted.push((flight, token));
         }
     }
-    for (flight, request) in &after.renew {
-        if request.is_some() {
+    for (flight, exchange) in &after.renew {
+        if exchange.is_some() {
             rooms.sending.add(flight.provider.name());
         }
     }
@@ -124,6 +124,7 @@ fn claim(
         let desk = Desk {
             settings: view.settings,
             keys: view.keys,
+            format: mapped.token_format(),
             sessions: &sessions,
             names: &names,
             connections: &connections,
@@ -227,19 +228,19 @@ fn settle(
                 wait_for_room(&flight)?;
             }
         }
-        Ready::Renew(flight, request) => {
+        Ready::Renew(flight, exchange) => {
             let name = flight.provider.name();
-            let request = match tokens::under_way(view, after, &flight) {
+            let exchange = match tokens::under_way(view, after, &flight) {
                 UnderWay::Other => {
                     let reason = Reason::Interrupted.as_str();
                     jobs::postpone(job, name, tokens::OTHER_WAIT, reason, tokens::OTHER)?;
                     return Ok(());
                 }
-                UnderWay::No => Some(request),
+                UnderWay::No => Some(exchange),
                 UnderWay::Same => None,
             };
-            if rooms.admit(name, job.hurried, request.is_some()) {
-                after.renew.push((flight, request));
+            if rooms.admit(name, job.hurried, exchange.is_some()) {
+                after.renew.push((flight, exchange));
             } else {
                 wait_for_room(&flight)?;
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::access::{Token, tokens};
+use super::access::{Exchange, Token, tokens};
 use super::choose::{Choice, choose};
 use super::rooms::Tried;
 use crate::config::Settings;
@@ -17,7 +17,7 @@ use crate::domain::keyring::KeyRing;
 use crate::domain::meeting::{self, Wish};
 use crate::domain::secret::Secret;
 use crate::domain::state::State;
-use crate::provider::http::Request;
+use crate::domain::token_format::TokenFormat;
 use crate::provider::{self, Endpoints, Flow, Known, Provider};
 use crate::store::app::{Connection, Session};
 use crate::store::holds::Held;
@@ -134,6 +134,8 @@ pub struct Desk<'a> {
     pub settings: &'a Settings,
     /// Keys, or what is wrong with them.
     pub keys: &'a Result<Arc<KeyRing>, String>,
+    /// How the application keeps tokens.
+    pub format: &'a TokenFormat,
     /// Sessions by id.
     pub sessions: &'a HashMap<Uuid, Session>,
     /// Names of tutors and students.
@@ -163,7 +165,7 @@ pub enum Ready {
     /// Off it goes, with this access token.
     Go(Flight, Secret),
     /// First a new access token.
-    Renew(Flight, Box<Request>),
+    Renew(Flight, Box<Exchange>),
     /// It fails before anything is sent, at this provider if one was chosen.
     Fail(Option<&'static dyn Provider>, Option<Box<Flight>>, Failure),
 }
@@ -331,9 +333,9 @@ fn take_off(flight: Flight, connection: &Connection, desk: &Desk<'_>) -> Ready {
     }
     match tokens(&flight, connection, desk) {
         Ok(Token::Fresh(token)) => Ready::Go(flight, token),
-        Ok(Token::Renew(request)) => match held(&flight, Side::Tokens, desk) {
+        Ok(Token::Renew(exchange)) => match held(&flight, Side::Tokens, desk) {
             Some(later) => later,
-            None => Ready::Renew(flight, request),
+            None => Ready::Renew(flight, exchange),
         },
         Err(failure) => Ready::Fail(Some(flight.provider), Some(Box::new(flight)), failure),
     }

@@ -97,6 +97,8 @@ struct Worker {
     had_unsaved: bool,
     /// Whether it has looked around in its database once.
     arrived: bool,
+    /// Whether keys and settings are newer than what jobs wait for.
+    fresh: bool,
     clock: Clock,
     /// Whether the inbox held more than one step takes.
     more_inbox: bool,
@@ -133,6 +135,7 @@ impl Worker {
             unsaved_at: None,
             had_unsaved: false,
             arrived: false,
+            fresh: false,
             clock: Clock::new(),
             more_inbox: false,
             due: None,
@@ -152,17 +155,22 @@ impl Worker {
             let reloaded = process::reload_if_asked();
             if reloaded {
                 self.settings = Settings::read();
+            }
+            // The flags go down before the look, so that whatever comes later raises them again.
+            let rung = self.slot.take_wake();
+            let changed = self.slot.take_changed();
+            if reloaded || changed {
+                // Tables that were encrypted anew need the keys of today.
                 self.files = Files::read(&self.settings, self.files.client.take());
                 self.complain();
+                self.fresh = true;
             }
-            // The flag goes down before the look, so that whatever comes later raises it again.
-            let rung = self.slot.take_wake();
             if self.slot.take_prepared() {
                 self.prepared = Some(Instant::now());
             }
             let news = self.collect();
             self.wake_resting();
-            let asked = rung || reloaded;
+            let asked = rung || reloaded || changed;
             if asked || self.unsaved_at.is_some_and(|at| at <= Instant::now()) {
                 self.reports.append(&mut self.unsaved);
                 self.unsaved_at = None;
@@ -174,8 +182,8 @@ impl Worker {
             let look = asked || self.more_inbox || self.trouble.is_some() || self.is_time();
             if asked || news || (!waits && (look || !self.reports.is_empty())) {
                 process::report_activity(true);
-                let check = self.slot.take_changed() || reloaded || self.trouble.is_some();
-                match self.act(look, check, reloaded) {
+                let check = self.fresh || self.trouble.is_some();
+                match self.act(look, check) {
                     Ok(after) => self.apply(after),
                     Err(error) => self.note_trouble(&error),
                 }
@@ -237,12 +245,12 @@ impl Worker {
     }
 
     /// One step if there is something to do; `check`: after a look at what there is to work on.
-    fn act(&mut self, look: bool, mut check: bool, reloaded: bool) -> Result<After, PgError> {
+    fn act(&mut self, look: bool, mut check: bool) -> Result<After, PgError> {
         // A table that is altered in the moment between look and step is looked at once more, not
         // for ever: the next wake comes.
         for heed in [true, false] {
             if check || self.pausing_since.is_some() {
-                self.look(reloaded)?;
+                self.look()?;
             }
             if self.mapped.is_some() {
                 self.clock.tell_steps()?;
@@ -271,11 +279,13 @@ impl Worker {
     }
 
     /// Looks at what there is to work on.
-    fn look(&mut self, reloaded: bool) -> Result<(), PgError> {
+    fn look(&mut self) -> Result<(), PgError> {
         let mut arrived = self.arrived;
+        let fresh = self.fresh;
         let own: Vec<Uuid> = self.flights.keys().copied().collect();
-        let standing = xact::transaction(|| standing::look(reloaded, &mut arrived, &own))?;
+        let standing = xact::transaction(|| standing::look(fresh, &mut arrived, &own))?;
         self.arrived = arrived;
+        self.fresh = false;
         match standing {
             Standing::Gone => self.leave(Farewell::NotWanted),
             Standing::Paused => self.pause(),

@@ -31,10 +31,10 @@ pub enum Standing {
 /// Version of this library, and of the SQL objects that it works on.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Looks; inside a transaction. `reloaded`: the operator may have mended what held jobs up.
+/// Looks; inside a transaction. `fresh`: the operator may have mended what held jobs up.
 /// `arrived`: whether this worker has looked around here before; set when it has done so now.
 /// `own`: the sessions that it has under way.
-pub fn look(reloaded: bool, arrived: &mut bool, own: &[Uuid]) -> Result<Standing, PgError> {
+pub fn look(fresh: bool, arrived: &mut bool, own: &[Uuid]) -> Result<Standing, PgError> {
     if !extension::is_installed() {
         return Ok(Standing::Gone);
     }
@@ -76,7 +76,7 @@ pub fn look(reloaded: bool, arrived: &mut bool, own: &[Uuid]) -> Result<Standing
         let why = format!("{what}; run meetlink_resume() to create meetings here");
         return Ok(Standing::Waiting(why));
     }
-    if reloaded {
+    if fresh {
         holds::release_operator_holds()?;
     }
     Ok(Standing::Working(Box::new(config)))

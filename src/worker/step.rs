@@ -8,11 +8,10 @@ use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use aes_gcm::aead::OsRng;
-use aes_gcm::aead::rand_core::RngCore;
 use chrono::Utc;
 use uuid::Uuid;
 
+use super::access::Exchange;
 use super::careful;
 use super::depart::depart;
 use super::flight::Flight;
@@ -27,9 +26,8 @@ use crate::domain::keyring::KeyRing;
 use crate::domain::secret::Secret;
 use crate::domain::state::State;
 use crate::pg::error::PgError;
-use crate::pg::xact;
+use crate::pg::{process, xact};
 use crate::provider::Grant;
-use crate::provider::http::Request;
 use crate::store::jobs::Claimed;
 use crate::store::mapped::Mapped;
 use crate::store::{inbox, jobs};
@@ -78,7 +76,7 @@ pub struct After {
     /// Attempts that go on (or begin) now with an access token.
     pub launch: Vec<(Flight, Secret)>,
     /// Attempts that wait for a refresh under way or to be started.
-    pub renew: Vec<(Flight, Option<Box<Request>>)>,
+    pub renew: Vec<(Flight, Option<Box<Exchange>>)>,
     /// Refreshes whose waiting attempts were all dealt with.
     pub renewed: Vec<Account>,
     /// Refreshes whose tokens could not be stored yet: tokens that must not be used before.
@@ -100,7 +98,8 @@ pub struct After {
 }
 
 fn random() -> u64 {
-    OsRng.next_u64()
+    // A machine without randomness spreads its retries no longer, and makes no nonces either.
+    process::random().map_or(u64::MAX / 2, u64::from_ne_bytes)
 }
 
 /// Runs the step; inside its transaction.

@@ -1,11 +1,8 @@
 //! Access tokens that have to be renewed: one refresh at a time for an account, stored before use.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use aes_gcm::aead::OsRng;
-use aes_gcm::aead::rand_core::RngCore;
 use chrono::Utc;
 use pgrx::PgSqlErrorCode;
 use uuid::Uuid;
@@ -18,19 +15,24 @@ use super::pool::Account;
 use super::rooms::Tried;
 use super::step::{After, View, still_in_doubt};
 use crate::domain::breaker::Side;
-use crate::domain::envelope::{self, NONCE_LEN, Slot, binding};
+use crate::domain::envelope::{Slot, binding};
 use crate::domain::failure::{Class, Failure, Reason};
-use crate::domain::keyring::KeyRing;
+use crate::domain::secret::Secret;
+use crate::domain::token_format::TokenFormat;
+use crate::domain::vault::Vault;
 use crate::pg::error::PgError;
-use crate::pg::xact;
+use crate::pg::{process, xact};
 use crate::provider::Grant;
 use crate::store::app::{self, Tokens};
+use crate::store::mapped::Mapped;
 
 /// A refresh under way.
 #[derive(Default)]
 pub struct Renewal {
-    /// Envelope of the refresh token that was sent.
+    /// The refresh token that was sent, as it was stored.
     pub envelope: Option<String>,
+    /// The refresh token that was sent.
+    pub traded: Option<Secret>,
     /// Attempts that wait for it.
     pub waiting: Vec<Uuid>,
 }
@@ -73,6 +75,7 @@ pub fn renew(
     let desk = Desk {
         settings: view.settings,
         keys: view.keys,
+        format: view.mapped.map_or(&TokenFormat::Ml1, Mapped::token_format),
         sessions: &HashMap::new(),
         names: &HashMap::new(),
         connections: &HashMap::new(),
@@ -102,7 +105,7 @@ pub fn renew(
     };
     match token {
         Ok(Token::Fresh(token)) => after.granted.push((flight, token)),
-        Ok(Token::Renew(request)) => after.renew.push((flight, Some(request))),
+        Ok(Token::Renew(exchange)) => after.renew.push((flight, Some(exchange))),
         Err(failure) => give_up(office, &flight, failure, None, after)?,
     }
     Ok(())
@@ -170,7 +173,7 @@ pub fn refresh_ended(
         Err(failure) => office.note_failure(name, Side::Tokens, (tutor, tutor), failure)?,
     };
     let stored = match result {
-        Ok(grant) => store_grant(view, office, account, &flights, grant),
+        Ok(grant) => store_grant(view, account, &flights, grant),
         Err(failure) => {
             for flight in &flights {
                 give_up(office, flight, failure.clone(), outage, after)?;
@@ -187,9 +190,7 @@ pub fn refresh_ended(
                     ..flight.clone()
                 };
                 flight.access = Some(access.clone());
-                if let Some(refresh) = &refresh {
-                    flight.refresh = Some(refresh.clone());
-                }
+                flight.refresh = Some(refresh.clone());
                 after.granted.push((flight, grant.access.clone()));
             }
             after.renewed.push(account);
@@ -212,47 +213,86 @@ pub fn refresh_ended(
     Ok(())
 }
 
+/// Stores what a token endpoint granted, in place of the tokens that were read.
 fn store_grant(
     view: &View<'_>,
-    office: &Office<'_>,
     account: Account,
     flights: &[&Flight],
     grant: &Grant,
 ) -> Result<Stored, PgError> {
+    let (Some(mapped), Ok(keys)) = (view.mapped, view.keys) else {
+        return Ok(Stored::NotYet);
+    };
     let Some(old) = flights.iter().find_map(|flight| flight.refresh.as_deref()) else {
         return Ok(Stored::Overtaken);
     };
-    let mut nonces = [[0u8; NONCE_LEN]; 2];
-    nonces.iter_mut().for_each(|nonce| OsRng.fill_bytes(nonce));
-    office.store_grant(view.keys, account, old, grant, nonces)
+    let traded = view
+        .renewals
+        .get(&account)
+        .and_then(|renewal| renewal.traded.as_ref());
+    let desk = Counter {
+        mapped,
+        vault: Vault {
+            keys,
+            format: mapped.token_format(),
+        },
+        account,
+    };
+    xact::subtransaction(|| {
+        xact::set_local(c"lock_timeout", LOCK_TIMEOUT)?;
+        let stored = desk.put(old, grant)?;
+        match (stored, traded) {
+            // The same token may have been encrypted anew meanwhile. To lose the one that came for
+            // it would be to lose the account.
+            (Stored::Overtaken, Some(traded)) => match desk.now(traded)? {
+                Some(now) => desk.put(&now, grant),
+                None => Ok(Stored::Overtaken),
+            },
+            (stored, _) => Ok(stored),
+        }
+    })
 }
 
-impl Office<'_> {
-    /// Stores what a token endpoint granted, in place of the tokens that were read.
-    fn store_grant(
-        &self,
-        keys: &Result<Arc<KeyRing>, String>,
-        account: Account,
-        old: &str,
-        grant: &Grant,
-        nonces: [[u8; NONCE_LEN]; 2],
-    ) -> Result<Stored, PgError> {
-        let (Some(mapped), Ok(keys)) = (self.mapped, keys) else {
-            return Ok(Stored::NotYet);
-        };
-        let (tutor, provider) = account;
-        let owner = tutor.hyphenated().to_string();
-        let seal = |secret, slot, nonce| {
-            envelope::seal(keys, &binding(&owner, provider, slot), secret, nonce).map_err(|_| {
+/// One account's row.
+struct Counter<'a> {
+    mapped: &'a Mapped,
+    vault: Vault<'a>,
+    account: Account,
+}
+
+impl Counter<'_> {
+    fn binding(&self, slot: Slot) -> String {
+        let (tutor, provider) = self.account;
+        binding(&tutor.hyphenated().to_string(), provider, slot)
+    }
+
+    /// The refresh token as it is stored now, if it is this one.
+    fn now(&self, traded: &Secret) -> Result<Option<String>, PgError> {
+        let (tutor, provider) = self.account;
+        let now = app::connections(self.mapped, &[tutor])?.into_iter();
+        let mut stored = now
+            .filter(|c| c.provider == provider)
+            .filter_map(|c| c.refresh);
+        let to = self.binding(Slot::Refresh);
+        Ok(stored.find(|stored| self.vault.open(&to, stored).as_ref() == Ok(traded)))
+    }
+
+    /// Stores new tokens where `old` is still the refresh token.
+    fn put(&self, old: &str, grant: &Grant) -> Result<Stored, PgError> {
+        let seal = |secret, slot| {
+            let sealed = self
+                .vault
+                .seal_like(old, &self.binding(slot), secret, process::random()?);
+            sealed.map_err(|_| {
                 PgError::new(
                     PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR,
                     "the new token could not be encrypted",
                 )
             })
         };
-        let access = seal(&grant.access, Slot::Access, nonces[0])?;
+        let access = seal(&grant.access, Slot::Access)?;
         let refresh = match &grant.refresh {
-            Some(token) => Some(seal(token, Slot::Refresh, nonces[1])?),
+            Some(token) => Some(seal(token, Slot::Refresh)?),
             None => None,
         };
         let tokens = Tokens {
@@ -260,15 +300,14 @@ impl Office<'_> {
             refresh: refresh.as_deref(),
             expires_at: grant.expires_at.timestamp_micros(),
         };
-        let stored = xact::subtransaction(|| {
-            xact::set_local(c"lock_timeout", LOCK_TIMEOUT)?;
-            app::write_tokens(mapped, tutor, provider, old, &tokens)
-        })?;
-        Ok(if stored {
-            Stored::Yes { access, refresh }
+        let (tutor, provider) = self.account;
+        if app::write_tokens(self.mapped, tutor, provider, old, &tokens)? {
+            // What was encrypted anew stays so where the provider gave no other.
+            let refresh = refresh.unwrap_or_else(|| old.to_owned());
+            Ok(Stored::Yes { access, refresh })
         } else {
-            Stored::Overtaken
-        })
+            Ok(Stored::Overtaken)
+        }
     }
 }
 
@@ -278,8 +317,8 @@ enum Stored {
     Yes {
         /// Access token.
         access: String,
-        /// Refresh token, if the provider rotates them.
-        refresh: Option<String>,
+        /// Refresh token.
+        refresh: String,
     },
     /// The row has other tokens by now: the tutor has reconnected.
     Overtaken,

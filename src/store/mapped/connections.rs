@@ -6,7 +6,7 @@ use super::Mapped;
 use crate::domain::mapping::Table;
 
 impl Mapped {
-    fn assign_connection(&self, role: &str, value: &str) -> String {
+    pub(super) fn assign_connection(&self, role: &str, value: &str) -> String {
         let mapping = &self.config.mapping;
         let name = mapping
             .column(Table::Connections, role)

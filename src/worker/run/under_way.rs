@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+use super::super::access::Exchange;
 use super::super::flight::Flight;
 use super::super::pool::{End, Report, Work};
 use super::super::step::After;
@@ -12,7 +13,6 @@ use super::{FLIGHTS_PER_REQUEST, LOCKED_WAIT, UNSAVED_WAIT, Worker};
 use crate::domain::secret::Secret;
 use crate::pg::{interrupts, shared};
 use crate::provider::Flow;
-use crate::provider::http::Request;
 
 impl Worker {
     /// Requests at once; none while nothing may be called.
@@ -97,8 +97,8 @@ impl Worker {
         for account in after.renewed {
             self.renewals.remove(&account);
         }
-        for (flight, request) in after.renew {
-            self.wait_for_token(flight, request.map(|request| *request));
+        for (flight, exchange) in after.renew {
+            self.wait_for_token(flight, exchange.map(|exchange| *exchange));
         }
         self.breakers = after
             .breakers
@@ -155,14 +155,14 @@ impl Worker {
         }
     }
 
-    pub(super) fn wait_for_token(&mut self, flight: Flight, request: Option<Request>) {
+    pub(super) fn wait_for_token(&mut self, flight: Flight, exchange: Option<Exchange>) {
         let (session, account, provider) =
             (flight.claimed.session, flight.account(), flight.provider);
         let renewal = self.renewals.entry(account).or_default();
         renewal.envelope.clone_from(&flight.refresh);
         renewal.waiting.push(session);
-        self.flights.insert(session, flight);
-        if let Some(request) = request {
+        if let Some(Exchange { request, traded }) = exchange {
+            renewal.traded = Some(traded);
             let work = Work::Refresh {
                 account,
                 provider,
@@ -170,5 +170,6 @@ impl Worker {
             };
             self.submit(provider.name(), work);
         }
+        self.flights.insert(session, flight);
     }
 }

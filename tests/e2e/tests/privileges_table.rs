@@ -18,7 +18,7 @@ const README: &str = include_str!("../../../README.md");
 
 /// Signature; a call of it, for the tutor's own session (`OWN`) and for another's (`OTHER`) where
 /// it is about one; who may.
-const FUNCTIONS: [(&str, &str, &str); 19] = [
+const FUNCTIONS: [(&str, &str, &str); 21] = [
     (
         "meetlink_attach(regclass,regclass,regclass,jsonb,jsonb)",
         "SELECT meetlink_attach()",
@@ -59,6 +59,16 @@ const FUNCTIONS: [(&str, &str, &str); 19] = [
         "meetlink_resolve(uuid,text)",
         "SELECT meetlink_resolve('OWN', 'adopt')",
         "----++",
+    ),
+    (
+        "meetlink_rotate_keys(integer)",
+        "SELECT meetlink_rotate_keys()",
+        "-----+",
+    ),
+    (
+        "meetlink_adopt_tokens(integer)",
+        "SELECT meetlink_adopt_tokens()",
+        "-----+",
     ),
     ("meetlink_health()", "TABLE_OF meetlink_health()", "---+++"),
     (

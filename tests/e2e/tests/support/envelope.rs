@@ -2,8 +2,8 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+use aes_gcm::Aes256Gcm;
 use aes_gcm::aead::{Aead, KeyInit, Payload};
-use aes_gcm::{Aes256Gcm, Nonce};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use meetlink_e2e::app::{KEY, Person, name_of};
@@ -43,7 +43,7 @@ pub fn seal_with(
         aad: aad.as_bytes(),
     };
     let sealed = cipher(hex)
-        .encrypt(Nonce::from_slice(nonce), payload)
+        .encrypt(&nonce.try_into().expect("12 bytes"), payload)
         .expect("it is sealed");
     let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
     format!("ml1.{id}.{}.{}", text(nonce), text(&sealed))
@@ -64,7 +64,10 @@ pub fn open(envelope: &str, tutor: &Person, provider: Provider, slot: &str) -> S
         aad: aad.as_bytes(),
     };
     let token = cipher(KEY.1)
-        .decrypt(Nonce::from_slice(&bytes(nonce)), payload)
+        .decrypt(
+            &bytes(nonce).as_slice().try_into().expect("12 bytes"),
+            payload,
+        )
         .expect("it opens");
     String::from_utf8(token).expect("a token is text")
 }
