@@ -200,6 +200,30 @@ COMMENT ON TABLE meetlink.holds IS
 COMMENT ON COLUMN meetlink.holds.side IS
   'meetings: the provider''s API; tokens: its token endpoint alone';
 
+-- Percentiles over months out of a ledger of millions would take seconds: what happens is counted
+-- when it happens. A minute's rows are kept for hours, an hour's for weeks.
+CREATE TABLE meetlink.tallies (
+  grain    text NOT NULL CHECK (grain IN ('minute', 'hour')),
+  since    timestamptz NOT NULL,
+  provider text NOT NULL,
+  what     text NOT NULL,
+  bucket   smallint NOT NULL DEFAULT 0,
+  count    bigint NOT NULL,
+  seconds  double precision NOT NULL DEFAULT 0,
+  PRIMARY KEY (grain, since, provider, what, bucket)
+) USING heap WITH (fillfactor = 70);
+COMMENT ON TABLE meetlink.tallies IS
+  'Counts behind meetlink.stats and meetlink.metrics, by minute and by hour (-infinity: everything before)';
+COMMENT ON COLUMN meetlink.tallies.provider IS
+  'Provider; of sessions: the one that they named; empty: unknown';
+COMMENT ON COLUMN meetlink.tallies.what IS
+  'session: came without a link; link: written; else the class of an attempt';
+COMMENT ON COLUMN meetlink.tallies.bucket IS
+  'Of links: their time from session to link, 1 ms times 1.05 to the power of this';
+COMMENT ON COLUMN meetlink.tallies.seconds IS
+  'Of links: the sum of these times';
+
+SELECT pg_catalog.pg_extension_config_dump('meetlink.tallies', '');
 SELECT pg_catalog.pg_extension_config_dump('meetlink.config', '');
 SELECT pg_catalog.pg_extension_config_dump('meetlink.home', '');
 SELECT pg_catalog.pg_extension_config_dump('meetlink.pause', '');

@@ -118,6 +118,13 @@ REVOKE ALL ON FUNCTION meetlink_status(uuid) FROM PUBLIC;
 COMMENT ON FUNCTION meetlink_status(uuid) IS
   'State, link, and one plain sentence about a session that the caller can see';
 
+CREATE FUNCTION meetlink_status(session_id uuid, viewer text)
+  RETURNS jsonb LANGUAGE c VOLATILE STRICT SET search_path = pg_catalog, pg_temp
+  AS 'MODULE_PATHNAME', 'meetlink_status_as_wrapper';
+REVOKE ALL ON FUNCTION meetlink_status(uuid, text) FROM PUBLIC;
+COMMENT ON FUNCTION meetlink_status(uuid, text) IS
+  'The same in words for viewer ''tutor'' or ''student''; who is known as the student gets those';
+
 CREATE FUNCTION meetlink_wait(session_id uuid, timeout interval DEFAULT '30 s')
   RETURNS text LANGUAGE c VOLATILE STRICT SET search_path = pg_catalog, pg_temp
   AS 'MODULE_PATHNAME', 'meetlink_wait_wrapper';
@@ -157,6 +164,15 @@ CREATE FUNCTION meetlink.read_tutors(
 REVOKE ALL ON FUNCTION meetlink.read_tutors() FROM PUBLIC;
 COMMENT ON FUNCTION meetlink.read_tutors() IS
   'Tutors and their connections, read with the caller''s own rights; behind tutor_connections';
+
+CREATE FUNCTION meetlink.read_at_risk(
+  OUT session_id uuid, OUT tutor_id uuid, OUT tutor_name text, OUT scheduled_start_at timestamptz,
+  OUT lacks_link boolean, OUT is_connected boolean)
+  RETURNS SETOF record LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp
+  AS 'MODULE_PATHNAME', 'read_at_risk_wrapper';
+REVOKE ALL ON FUNCTION meetlink.read_at_risk() FROM PUBLIC;
+COMMENT ON FUNCTION meetlink.read_at_risk() IS
+  'Coming sessions that may not take place, read with the caller''s own rights; behind meetlink.at_risk';
 
 CREATE FUNCTION meetlink.read_visible(sessions uuid[])
   RETURNS SETOF uuid LANGUAGE c VOLATILE STRICT SET search_path = pg_catalog, pg_temp

@@ -67,6 +67,85 @@ SELECT j.session_id, j.account_id AS tutor_id, j.provider, j.external_id, j.stat
 COMMENT ON VIEW meetlink.orphans IS
   'Meetings made (or perhaps made) for sessions that are gone, until they are removed';
 
+CREATE VIEW meetlink.at_risk AS
+SELECT r.session_id, r.tutor_id, r.tutor_name, r.scheduled_start_at,
+       COALESCE(j.state, CASE WHEN r.lacks_link THEN 'unknown' ELSE 'ready' END) AS state,
+       CASE WHEN NOT r.is_connected AND j.reason IS NULL THEN 'not_connected'
+            WHEN j.session_id IS NULL THEN 'not_queued'
+            ELSE j.reason END AS reason,
+       CASE WHEN NOT r.is_connected OR j.state = 'needs_action' THEN 'tutor'
+            WHEN j.session_id IS NULL OR j.state IN ('failed', 'not_needed')
+              OR j.reason IN ('oauth_client', 'key_missing', 'token_format', 'misconfigured')
+            THEN 'operator'
+            ELSE 'meetlink' END AS who_acts
+  FROM meetlink.read_at_risk() r
+  LEFT JOIN meetlink.jobs j ON j.session_id = r.session_id
+ ORDER BY r.scheduled_start_at, r.session_id;
+COMMENT ON VIEW meetlink.at_risk IS
+  'Sessions of the next 24 hours without a link, and coming ones whose tutor''s connection is dead';
+COMMENT ON COLUMN meetlink.at_risk.who_acts IS
+  'tutor, operator, or meetlink: it is at it by itself';
+
+CREATE VIEW meetlink.stats AS
+WITH periods (place, period, grain, start) AS (
+  VALUES (1, 'hour', 'minute', pg_catalog.date_trunc('minute', pg_catalog.now() - interval '1 hour')),
+         (2, 'day', 'hour', pg_catalog.date_trunc('hour', pg_catalog.now() - interval '1 day', 'UTC')),
+         (3, '30 days', 'hour',
+          pg_catalog.date_trunc('hour', pg_catalog.now() - interval '30 days', 'UTC'))),
+happened AS (
+  SELECT p.place, p.period, t.provider, t.what, t.bucket,
+         pg_catalog.sum(t.count)::bigint AS count, pg_catalog.sum(t.seconds) AS seconds
+    FROM periods p JOIN meetlink.tallies t ON t.grain = p.grain AND t.since >= p.start
+   GROUP BY p.place, p.period, t.provider, t.what, t.bucket),
+of_providers AS (
+  SELECT place, period, COALESCE(NULLIF(provider, ''), 'none') AS provider, what, bucket, count, seconds
+    FROM happened
+  UNION ALL
+  SELECT place, period, 'all', what, bucket, pg_catalog.sum(count)::bigint, pg_catalog.sum(seconds)
+    FROM happened GROUP BY place, period, what, bucket
+  UNION ALL
+  -- There are figures for every period, if only noughts.
+  SELECT place, period, 'all', 'session', 0::smallint, 0, 0 FROM periods),
+ranked AS (
+  SELECT *, pg_catalog.sum(count) FILTER (WHERE what = 'link') OVER w AS up_to,
+         pg_catalog.sum(count) FILTER (WHERE what = 'link') OVER (PARTITION BY place, provider) AS links
+    FROM of_providers
+  WINDOW w AS (PARTITION BY place, provider, what ORDER BY bucket)),
+figures AS (
+  SELECT place, period, provider,
+         pg_catalog.sum(count) FILTER (WHERE what = 'session') AS sessions,
+         pg_catalog.sum(count) FILTER (WHERE what = 'link') AS links,
+         pg_catalog.sum(count) FILTER (WHERE what NOT IN ('session', 'link', 'made', 'removed'))
+           AS failures,
+         pg_catalog.sum(count) FILTER (WHERE what = 'made') AS made,
+         pg_catalog.sum(seconds) / NULLIF(pg_catalog.sum(count) FILTER (WHERE what = 'link'), 0)
+           AS mean,
+         pg_catalog.min(bucket) FILTER (WHERE what = 'link' AND up_to >= 0.50 * links) AS b50,
+         pg_catalog.min(bucket) FILTER (WHERE what = 'link' AND up_to >= 0.95 * links) AS b95,
+         pg_catalog.min(bucket) FILTER (WHERE what = 'link' AND up_to >= 0.99 * links) AS b99
+    FROM ranked GROUP BY place, period, provider)
+SELECT period, provider, COALESCE(sessions, 0)::bigint AS sessions, COALESCE(links, 0)::bigint AS links,
+       COALESCE(failures, 0)::bigint AS failures,
+       pg_catalog.round(100.0 * COALESCE(made, 0)
+                        / NULLIF(COALESCE(made, 0) + COALESCE(failures, 0), 0), 1) AS success_rate,
+       pg_catalog.round(mean::numeric, 3) AS mean_s,
+       pg_catalog.round((0.001 * pg_catalog.power(1.05, b50 - 0.5))::numeric, 3) AS p50_s,
+       pg_catalog.round((0.001 * pg_catalog.power(1.05, b95 - 0.5))::numeric, 3) AS p95_s,
+       pg_catalog.round((0.001 * pg_catalog.power(1.05, b99 - 0.5))::numeric, 3) AS p99_s
+  FROM figures
+ ORDER BY place, provider <> 'all', provider;
+COMMENT ON VIEW meetlink.stats IS
+  'The last hour (by minutes), day and 30 days (by hours), by provider and in all';
+COMMENT ON COLUMN meetlink.stats.sessions IS
+  'Sessions that came without a link, by the provider that they named';
+COMMENT ON COLUMN meetlink.stats.links IS 'Links written';
+COMMENT ON COLUMN meetlink.stats.failures IS 'Attempts that failed, whatever became of them later';
+COMMENT ON COLUMN meetlink.stats.success_rate IS 'Percentage of attempts that made a meeting';
+COMMENT ON COLUMN meetlink.stats.mean_s IS 'Mean seconds from session to link';
+COMMENT ON COLUMN meetlink.stats.p50_s IS 'Half of the links came within so many seconds; +-2.5 percent';
+COMMENT ON COLUMN meetlink.stats.p95_s IS 'The same for 95 of 100 links';
+COMMENT ON COLUMN meetlink.stats.p99_s IS 'The same for 99 of 100 links';
+
 CREATE VIEW meetlink.workers AS
 SELECT w.pid, w.started_at, w.state, w.in_flight, w.last_error FROM meetlink.read_worker() w;
 COMMENT ON VIEW meetlink.workers IS

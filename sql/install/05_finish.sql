@@ -4,7 +4,7 @@
 -- which quote what a trigger or a cast of the application says about one of its rows.
 GRANT USAGE ON SCHEMA meetlink TO pg_monitor;
 GRANT EXECUTE ON FUNCTION @extschema@.meetlink_health(), meetlink.read_worker() TO pg_monitor;
-GRANT SELECT ON meetlink.workers, meetlink.holds TO pg_monitor;
+GRANT SELECT ON meetlink.workers, meetlink.holds, meetlink.stats TO pg_monitor;
 GRANT SELECT (session_id, state, provider, attempts, due_at, lease_holder, lease_until, starts_at,
               reason, wish)
   ON meetlink.queue TO pg_monitor;

@@ -7,6 +7,7 @@ use pgrx::prelude::*;
 use serde_json::Value;
 
 use super::fail::{self, or_raise, with_hint};
+use crate::domain::caller;
 use crate::domain::mapping::{Mapping, Misfit, Table};
 use crate::domain::token_format::TokenFormat;
 use crate::pg::Oid;
@@ -146,6 +147,14 @@ fn check_options(options: &Value, misfits: &mut Vec<Misfit>) {
                 }
             }
             "token_format" | "token_key" => {}
+            "caller_setting" => {
+                if !value.as_str().is_some_and(caller::is_setting) {
+                    misfits.push(Misfit(
+                        "options.caller_setting must be the name of a setting, such as app.user_id"
+                            .to_owned(),
+                    ));
+                }
+            }
             _ => misfits.push(Misfit(format!(
                 "options has the key \"{}\", which means nothing to meetlink",
                 key.chars()

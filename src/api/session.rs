@@ -10,18 +10,36 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::fail::{self, or_raise, with_hint};
+use crate::domain::caller;
 use crate::domain::state::State;
-use crate::domain::status::{Situation, explain};
+use crate::domain::status::{Situation, Viewer, explain};
 use crate::pg::error::{PgError, catch};
 use crate::pg::identity::as_extension_owner;
-use crate::pg::{interrupts, shared, wake, xact};
+use crate::pg::{guc, interrupts, shared, wake, xact};
 use crate::provider;
 use crate::store::mapped::Mapped;
 use crate::store::status::{self, JobSeen, Seen};
-use crate::store::{config, inbox, jobs, sql};
+use crate::store::{app, config, inbox, jobs, sql};
 
 #[pg_extern(sql = false)]
 fn meetlink_status(session_id: pgrx::Uuid) -> JsonB {
+    status_for(session_id, None)
+}
+
+/// The same with the argument `viewer`.
+#[pg_extern(sql = false)]
+fn meetlink_status_as(session_id: pgrx::Uuid, viewer: &str) -> JsonB {
+    let asked = or_raise(Viewer::parse(viewer).ok_or_else(|| {
+        with_hint(
+            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            "viewer is neither 'tutor' nor 'student'",
+            "It says for whom the sentence and the action are meant.",
+        )
+    }));
+    status_for(session_id, Some(asked))
+}
+
+fn status_for(session_id: pgrx::Uuid, asked: Option<Viewer>) -> JsonB {
     let session = sql::to_uuid(session_id);
     JsonB(or_raise((|| {
         let Some(config) = as_extension_owner(config::read)? else {
@@ -31,10 +49,11 @@ fn meetlink_status(session_id: pgrx::Uuid) -> JsonB {
                 None,
                 &JobSeen::default(),
                 (true, false),
+                Viewer::Tutor,
             ));
         };
         let mapped = Mapped::new(config).map_err(fail::table_gone)?;
-        status_of(&mapped, session)
+        status_of(&mapped, session, asked)
     })()))
 }
 
@@ -50,7 +69,7 @@ fn meetlink_retry(session_id: pgrx::Uuid) -> JsonB {
             as_extension_owner(|| inbox::add(&[session], inbox::Wish::Now))?;
             wake::worker_at_commit();
         }
-        status_of(&mapped, session)
+        status_of(&mapped, session, None)
     })()))
 }
 
@@ -84,7 +103,7 @@ fn meetlink_resolve(session_id: pgrx::Uuid, decision: &str) -> JsonB {
         // The worker carries it out: a caller's transaction must hold no lock on a job.
         as_extension_owner(|| inbox::add(&[session], decision))?;
         wake::worker_at_commit();
-        status_of(&mapped, session)
+        status_of(&mapped, session, None)
     })()))
 }
 
@@ -160,12 +179,35 @@ fn may_update(mapped: &Mapped, session: Uuid) -> Result<(), PgError> {
     }
 }
 
-fn status_of(mapped: &Mapped, session: Uuid) -> Result<Value, PgError> {
+fn status_of(mapped: &Mapped, session: Uuid, asked: Option<Viewer>) -> Result<Value, PgError> {
     let seen = see(mapped, session)?;
+    let viewer = viewer(mapped, session, asked)?;
     let job = as_extension_owner(|| status::job(session))?;
     let (state, queued) = effective(&seen, &job);
     let copy = !mapped.config().at_home;
-    Ok(describe(session, state, Some(&seen), &job, (queued, copy)))
+    Ok(describe(
+        session,
+        state,
+        Some(&seen),
+        &job,
+        (queued, copy),
+        viewer,
+    ))
+}
+
+/// For whom the answer is meant: the application's own word on who calls comes first.
+fn viewer(mapped: &Mapped, session: Uuid, asked: Option<Viewer>) -> Result<Viewer, PgError> {
+    let caller = match mapped.config().options["caller_setting"].as_str() {
+        Some(name) => guc::text(name),
+        None => caller::CLAIMS.into_iter().find_map(guc::text),
+    };
+    let Some(caller) = caller.as_deref().and_then(caller::id) else {
+        return Ok(asked.unwrap_or(Viewer::Tutor));
+    };
+    // The caller sees the session; whose it is decides no more than a sentence.
+    let session = app::sessions(mapped, &[session])?.pop();
+    let (tutor, student) = session.map_or((None, None), |s| (s.tutor, s.student));
+    Ok(Viewer::of(Some(caller), tutor, student, asked))
 }
 
 /// The state that a person sees: the session's own columns decide before the job does.
@@ -191,6 +233,7 @@ fn describe(
     seen: Option<&Seen>,
     job: &JobSeen,
     (queued, copy): (bool, bool),
+    viewer: Viewer,
 ) -> Value {
     let ready = state == State::Ready;
     let stored = seen.and_then(|seen| seen.provider.as_deref());
@@ -209,6 +252,7 @@ fn describe(
         provider: label,
         queued,
         copy,
+        viewer,
     });
     json!({
         "session_id": session.hyphenated().to_string(),

@@ -51,6 +51,34 @@ fn read_missing_sessions() -> TableIterator<
 
 #[allow(clippy::type_complexity)]
 #[pg_extern(sql = false)]
+fn read_at_risk() -> TableIterator<
+    'static,
+    (
+        name!(session_id, Option<pgrx::Uuid>),
+        name!(tutor_id, Option<pgrx::Uuid>),
+        name!(tutor_name, Option<String>),
+        name!(scheduled_start_at, Option<TimestampWithTimeZone>),
+        name!(lacks_link, Option<bool>),
+        name!(is_connected, Option<bool>),
+    ),
+> {
+    let rows = mapped().map_or_else(Vec::new, |mapped| {
+        or_raise(sql::read(&mapped.view_at_risk(), &[], |row| {
+            Ok((
+                maybe(row, 1)?,
+                maybe(row, 2)?,
+                maybe(row, 3)?,
+                maybe(row, 4)?,
+                maybe(row, 5)?,
+                maybe(row, 6)?,
+            ))
+        }))
+    });
+    TableIterator::new(rows)
+}
+
+#[allow(clippy::type_complexity)]
+#[pg_extern(sql = false)]
 fn read_tutors() -> TableIterator<
     'static,
     (

@@ -2,6 +2,7 @@
 
 pub mod backoff;
 pub mod breaker;
+pub mod caller;
 pub mod envelope;
 pub mod failure;
 pub mod keyring;
@@ -11,6 +12,7 @@ mod own_cipher;
 #[cfg(test)]
 pub mod random;
 pub mod secret;
+pub mod sketch;
 pub mod state;
 pub mod status;
 pub mod timeline;

@@ -1,6 +1,7 @@
 //! What a person is told: one sentence, and at most one thing to press.
 
 use serde::Serialize;
+use uuid::Uuid;
 
 use super::failure::Reason;
 use super::state::State;
@@ -42,6 +43,42 @@ const SUPPORT: Action = Action {
     rpc: None,
 };
 
+/// Who reads. What only the tutor can mend is the tutor's business alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Viewer {
+    /// The session's tutor, or somebody who looks after the application.
+    Tutor,
+    /// The session's student, or anybody else who is waiting for the link.
+    Student,
+}
+
+impl Viewer {
+    /// Its name in the `viewer` argument of `meetlink_status`.
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "tutor" => Some(Self::Tutor),
+            "student" => Some(Self::Student),
+            _ => None,
+        }
+    }
+
+    /// Who reads, given who calls, if the application says that, and as whom he asks to be
+    /// answered. A student is never answered as the tutor.
+    pub fn of(
+        caller: Option<Uuid>,
+        tutor: Option<Uuid>,
+        student: Option<Uuid>,
+        asked: Option<Self>,
+    ) -> Self {
+        match caller {
+            Some(id) if student == Some(id) && tutor != Some(id) => Self::Student,
+            _ if asked.is_some() => asked.unwrap_or(Self::Tutor),
+            Some(id) if tutor != Some(id) => Self::Student,
+            _ => Self::Tutor,
+        }
+    }
+}
+
 /// Why a job stands where it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Situation<'a> {
@@ -55,6 +92,8 @@ pub struct Situation<'a> {
     pub queued: bool,
     /// Whether this is a restored copy, in which nothing is created until somebody says so.
     pub copy: bool,
+    /// Who reads.
+    pub viewer: Viewer,
 }
 
 /// The sentence and the action for a situation. The sentence holds no codes and nothing that a
@@ -66,7 +105,15 @@ pub fn explain(situation: Situation<'_>) -> (String, Option<Action>) {
         provider,
         queued,
         copy,
+        viewer,
     } = situation;
+    if viewer == Viewer::Student
+        && !copy
+        && let Some(text) = for_student(state, reason)
+    {
+        let action = (state == State::Failed).then_some(SUPPORT);
+        return (text.to_owned(), action);
+    }
     match state {
         State::Ready => ("The meeting link is ready.".to_owned(), Some(JOIN)),
         State::Pending | State::Creating | State::Retrying | State::InDoubt if copy => (
@@ -90,6 +137,36 @@ pub fn explain(situation: Situation<'_>) -> (String, Option<Action>) {
         State::Retrying => (retrying(reason, provider), Some(RETRY)),
         State::NeedsAction => needs_action(reason, provider),
         State::Failed => failed(reason, provider),
+    }
+}
+
+/// What a student reads where a tutor reads something else.
+fn for_student(state: State, reason: Option<Reason>) -> Option<&'static str> {
+    match (state, reason) {
+        (State::NeedsAction, _) => Some("Your tutor is setting up the meeting room."),
+        (State::Pending, _) => Some("The meeting link is being created."),
+        (
+            State::Retrying,
+            Some(
+                Reason::OAuthClient
+                | Reason::KeyMissing
+                | Reason::TokenFormat
+                | Reason::Misconfigured,
+            ),
+        ) => Some(
+            "Creating meeting links is interrupted; the support team has to mend it, and your link \
+             will follow by itself.",
+        ),
+        (State::Retrying, Some(Reason::WriteBack | Reason::SessionMoved)) => {
+            Some("The meeting link will appear in a moment.")
+        }
+        (State::Retrying, _) => {
+            Some("The meeting link takes a little longer; it will appear by itself.")
+        }
+        (State::Failed, _) => {
+            Some("The meeting link could not be created; your tutor or support can help.")
+        }
+        _ => None,
     }
 }
 
@@ -195,6 +272,7 @@ mod tests {
                 provider: "Zoom",
                 queued: true,
                 copy: false,
+                viewer: Viewer::Tutor,
             };
             let (text, _) = explain(situation);
             assert!(text.ends_with('.') && text.len() < 130, "{text}");
@@ -211,6 +289,7 @@ mod tests {
                 provider: "Zoom",
                 queued: true,
                 copy: false,
+                viewer: Viewer::Tutor,
             };
             let kind = explain(situation).1.map(|action| action.kind);
             let allowed: &[Option<&str>] = match state {
@@ -233,6 +312,7 @@ mod tests {
                 provider: "Zoom",
                 queued: true,
                 copy: true,
+                viewer: Viewer::Tutor,
             };
             let (text, action) = explain(situation);
             assert!(text.contains("copy") && action.is_none(), "{text}");

@@ -65,3 +65,18 @@ pub fn reserve_prefix() {
     // SAFETY: called once, in `_PG_init`, after every setting was defined.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"meetlink".as_ptr()) };
 }
+
+/// Text of a setting of this session, ours or not; `None` where there is none, or it is empty.
+pub fn text(name: &str) -> Option<String> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: the name ends with a zero byte; the value belongs to Postgres and is copied at once.
+    let value = unsafe {
+        let value = pg_sys::GetConfigOption(name.as_ptr(), true, false);
+        if value.is_null() {
+            return None;
+        }
+        CStr::from_ptr(value)
+    };
+    let value = value.to_str().ok().filter(|value| !value.is_empty())?;
+    Some(value.to_owned())
+}

@@ -1,6 +1,6 @@
 //! `meetlink.inbox`: what the worker has not looked at yet.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use uuid::Uuid;
 
@@ -46,6 +46,17 @@ pub struct Drained {
     pub taken: i64,
     /// Jobs that were made or changed, with their state.
     pub jobs: Vec<(Uuid, State)>,
+    /// How many sessions of which provider came without a link, and were never heard of before.
+    pub fresh: BTreeMap<String, i64>,
+}
+
+/// What became of named sessions.
+#[derive(Default)]
+pub struct Placed {
+    /// Jobs that were made or changed, with their state.
+    pub jobs: Vec<(Uuid, State)>,
+    /// As [`Drained::fresh`].
+    pub fresh: BTreeMap<String, i64>,
 }
 
 /// A session that is named in the inbox.
@@ -60,20 +71,14 @@ pub struct Named {
 /// Turns inbox rows into jobs, `rows` of them at most.
 pub fn drain(mapped: &Mapped, rows: i64, lanes: &[&str]) -> Result<Drained, PgError> {
     let (taken, named) = take(rows)?;
-    Ok(Drained {
-        taken,
-        jobs: place(mapped, named, lanes)?,
-    })
+    let Placed { jobs, fresh } = place(mapped, named, lanes)?;
+    Ok(Drained { taken, jobs, fresh })
 }
 
 /// Looks at named sessions and makes jobs of them. `lanes`: the providers that have one.
-pub fn place(
-    mapped: &Mapped,
-    named: Vec<Named>,
-    lanes: &[&str],
-) -> Result<Vec<(Uuid, State)>, PgError> {
+pub fn place(mapped: &Mapped, named: Vec<Named>, lanes: &[&str]) -> Result<Placed, PgError> {
     if named.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Placed::default());
     }
     let ids: Vec<Uuid> = named.iter().map(|one| one.session).collect();
     let sessions = app::sessions(mapped, &ids)?.into_iter();
@@ -93,11 +98,11 @@ pub fn place(
             decide(&sessions, wish)?;
         }
     }
-    let mut jobs = put(&known, lanes)?;
+    let mut placed = put(&known, lanes)?;
     if !gone.is_empty() {
-        jobs.extend(revisit(&gone)?);
+        placed.jobs.extend(revisit(&gone)?);
     }
-    Ok(jobs)
+    Ok(placed)
 }
 
 /// Carries out what a person decided about jobs of which nobody knows whether their meeting exists.
@@ -180,7 +185,7 @@ pub fn take(rows: i64) -> Result<(i64, Vec<Named>), PgError> {
 }
 
 /// Makes jobs of sessions that want a link, and brings those up to date that have one.
-fn put(known: &[(Session, Named)], lanes: &[&str]) -> Result<Vec<(Uuid, State)>, PgError> {
+fn put(known: &[(Session, Named)], lanes: &[&str]) -> Result<Placed, PgError> {
     let ids = from_uuids(known.iter().map(|(session, _)| session.id));
     let wants: Vec<bool> = known.iter().map(|(session, _)| session.wants).collect();
     let lacks: Vec<bool> = known
@@ -216,7 +221,12 @@ fn put(known: &[(Session, Named)], lanes: &[&str]) -> Result<Vec<(Uuid, State)>,
         .map(|(_, one)| is(one, &[Wish::Restored]))
         .collect();
     let queued: Vec<i64> = known.iter().map(|(_, one)| one.queued_at).collect();
-    sql::query(
+    let mut fresh = BTreeMap::new();
+    let providers: HashMap<Uuid, &str> = known
+        .iter()
+        .map(|(session, _)| (session.id, own(session).unwrap_or("")))
+        .collect();
+    let jobs = sql::query(
         &format!(
             "INSERT INTO meetlink.jobs AS j \
                 (session_id, state, tutor_id, starts_at, queued_at, due_at, hurried, lane, \
@@ -253,7 +263,7 @@ fn put(known: &[(Session, Named)], lanes: &[&str]) -> Result<Vec<(Uuid, State)>,
            queued_at = CASE WHEN j.state IN ('ready', 'not_needed') THEN EXCLUDED.queued_at \
                             ELSE j.queued_at END, \
            changed_at = pg_catalog.now() \
-         RETURNING session_id, state"
+         RETURNING session_id, state, xmax = 0"
         ),
         &[
             ids.into(),
@@ -267,10 +277,18 @@ fn put(known: &[(Session, Named)], lanes: &[&str]) -> Result<Vec<(Uuid, State)>,
             doubt.into(),
         ],
         |row| {
-            let state = State::parse(&get::<String>(row, 2)?);
-            Ok((uuid_at(row, 1)?, state.unwrap_or(State::Pending)))
+            let state = State::parse(&get::<String>(row, 2)?).unwrap_or(State::Pending);
+            let session = uuid_at(row, 1)?;
+            // No row was there before (src/backend/executor/nodeModifyTable.c: one that was is locked
+            // first, which leaves its mark).
+            if get(row, 3)? && state == State::Pending {
+                let provider = providers.get(&session).copied().unwrap_or("");
+                *fresh.entry(provider.to_owned()).or_default() += 1;
+            }
+            Ok((session, state))
         },
-    )
+    )?;
+    Ok(Placed { jobs, fresh })
 }
 
 /// Parks a session whose row cannot be looked at as failed.

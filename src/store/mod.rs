@@ -15,5 +15,6 @@ pub mod jobs;
 pub mod mapped;
 pub mod reencrypt;
 pub mod sql;
+pub mod stats;
 pub mod status;
 pub mod triggers;

@@ -1,6 +1,8 @@
 //! After a step that a row of the application stopped: each row by itself, in a subtransaction, so
 //! that the one which raises is set aside and all others go on.
 
+use std::collections::BTreeMap;
+
 use crate::domain::failure::{Class, Failure, Reason};
 use crate::domain::state::State;
 use crate::pg::error::PgError;
@@ -24,12 +26,17 @@ fn text(error: &PgError) -> String {
 /// Drains the inbox, a session at a time.
 pub fn drain(mapped: &Mapped) -> Result<Drained, PgError> {
     let (taken, named) = inbox::take(ROWS)?;
-    let mut jobs = Vec::new();
+    let (mut jobs, mut fresh) = (Vec::new(), BTreeMap::new());
     let lanes = rooms::lanes();
     for one in named {
         let session = one.session;
         match xact::subtransaction(|| inbox::place(mapped, vec![one], &lanes)) {
-            Ok(placed) => jobs.extend(placed),
+            Ok(placed) => {
+                jobs.extend(placed.jobs);
+                for (provider, count) in placed.fresh {
+                    *fresh.entry(provider).or_default() += count;
+                }
+            }
             Err(error) if error.is_about_data() => {
                 inbox::set_aside(session, Reason::SessionUnfit.as_str(), &text(&error))?;
                 jobs.push((session, State::Failed));
@@ -39,7 +46,7 @@ pub fn drain(mapped: &Mapped) -> Result<Drained, PgError> {
     }
     // A full batch: there may be more, and the next step looks again.
     let taken = if taken >= ROWS { inbox::BATCH } else { taken };
-    Ok(Drained { taken, jobs })
+    Ok(Drained { taken, jobs, fresh })
 }
 
 /// Reads what claimed jobs are about, one by one; those that raise fail here.

@@ -3,6 +3,7 @@
 mod access;
 mod careful;
 mod choose;
+mod chronicle;
 mod depart;
 mod flight;
 mod launcher;

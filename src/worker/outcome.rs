@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use pgrx::PgSqlErrorCode;
 use uuid::Uuid;
 
+use super::chronicle::Chronicle;
 use super::flight::Flight;
 use super::rooms::Breakers;
 use crate::config::Settings;
@@ -36,6 +37,8 @@ pub struct Office<'a> {
     pub random: &'a dyn Fn() -> u64,
     /// What is known of the providers as a whole.
     pub breakers: &'a RefCell<Breakers>,
+    /// What happens, for the figures.
+    pub chronicle: &'a Chronicle,
 }
 
 impl Office<'_> {
@@ -44,13 +47,17 @@ impl Office<'_> {
         let session = flight.claimed.session;
         let provider = flight.provider.name();
         if new {
-            jobs::record(&attempt(&flight.claimed, Some(provider), Outcome::Made))?;
+            self.record(&flight.claimed, Some(provider), Outcome::Made)?;
         }
         let times = flight.times(new);
         let written = xact::subtransaction(|| self.write(flight, meeting, times));
         let state = match written {
             Ok(Written::There) => {
                 jobs::finish_with(session, provider, meeting)?;
+                if !flight.claimed.moved {
+                    self.chronicle
+                        .link(provider, flight.claimed.age(Utc::now()));
+                }
                 State::Ready
             }
             Ok(Written::Moved) => {
@@ -150,7 +157,7 @@ impl Office<'_> {
     pub fn removed(&self, flight: &Flight) -> Result<State, PgError> {
         let session = flight.claimed.session;
         let provider = flight.provider.name();
-        jobs::record(&attempt(&flight.claimed, Some(provider), Outcome::Removed))?;
+        self.record(&flight.claimed, Some(provider), Outcome::Removed)?;
         let mapped = self.mapped;
         let now = xact::subtransaction(|| match mapped {
             Some(mapped) => app::sessions(mapped, &[session]),
@@ -218,7 +225,7 @@ impl Office<'_> {
             verdict.state = State::Retrying;
             verdict.delay = Some(self.settings.policy.max);
         }
-        jobs::record(&attempt(claimed, name, Outcome::Failed(failure)))?;
+        self.record(claimed, name, Outcome::Failed(failure))?;
         let mut reason = failure.reason;
         let wanted_by = if claimed.gone {
             self.wanted_by(session)
@@ -289,6 +296,23 @@ impl Office<'_> {
         Ok(state)
     }
 
+    /// Writes an attempt into the ledger.
+    fn record(
+        &self,
+        claimed: &Claimed,
+        provider: Option<&str>,
+        outcome: Outcome<'_>,
+    ) -> Result<(), PgError> {
+        self.chronicle.attempt(provider, outcome.class());
+        jobs::record(&Attempt {
+            session: claimed.session,
+            provider,
+            number: claimed.number,
+            started_at: claimed.started_at,
+            outcome,
+        })
+    }
+
     /// The tutor of a session that wants a link, as far as can be seen now.
     fn wanted_by(&self, session: Uuid) -> Option<Uuid> {
         let mapped = self.mapped?;
@@ -334,16 +358,6 @@ fn tries(claimed: &Claimed, outage: Option<Duration>) -> Tries {
         attempts: claimed.attempts.unsigned_abs(),
         failures: claimed.setbacks.unsigned_abs().saturating_add(1),
         outage,
-    }
-}
-
-fn attempt<'a>(claimed: &Claimed, provider: Option<&'a str>, outcome: Outcome<'a>) -> Attempt<'a> {
-    Attempt {
-        session: claimed.session,
-        provider,
-        number: claimed.number,
-        started_at: claimed.started_at,
-        outcome,
     }
 }
 

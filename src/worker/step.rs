@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::access::Exchange;
 use super::careful;
+use super::chronicle::Chronicle;
 use super::depart::depart;
 use super::flight::Flight;
 use super::outcome::Office;
@@ -106,11 +107,13 @@ fn random() -> u64 {
 pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
     let mut after = After::default();
     let breakers = RefCell::new(view.breakers.clone());
+    let chronicle = Chronicle::default();
     let office = Office {
         settings: view.settings,
         mapped: view.mapped,
         random: &random,
         breakers: &breakers,
+        chronicle: &chronicle,
     };
     for report in reports {
         match report {
@@ -134,6 +137,9 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
             after.more_inbox = drained.taken >= inbox::BATCH;
             // A link that somebody filled in may be among them.
             after.ready |= drained.taken > 0;
+            for (provider, count) in &drained.fresh {
+                chronicle.sessions(provider, *count);
+            }
             for (session, state) in drained.jobs {
                 if state != State::Creating {
                     jobs::announce(session, state)?;
@@ -142,6 +148,7 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
         }
         depart(view, mapped, &office, &mut after)?;
     }
+    chronicle.write()?;
     // The date of a request must not be much older than the request: none is marked that has to
     // wait for a thread.
     let queued = view.granted.iter().map(|(flight, _)| flight);

@@ -52,6 +52,17 @@ pub struct Claimed {
     pub number: i32,
     /// When the attempt began, in microseconds since the Unix epoch.
     pub started_at: i64,
+    /// When its session was queued.
+    pub queued_at: Option<DateTime<Utc>>,
+}
+
+impl Claimed {
+    /// Seconds since its session was queued.
+    pub fn age(&self, now: DateTime<Utc>) -> f64 {
+        let age = self.queued_at.map(|queued| now - queued);
+        age.and_then(|age| age.num_microseconds())
+            .map_or(0.0, |age| age as f64 / 1_000_000.0)
+    }
 }
 
 fn micros(row: &Row<'_>, at: usize) -> Result<Option<DateTime<Utc>>, PgError> {
@@ -103,7 +114,8 @@ pub fn claim(
                    (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint, \
                    j.setbacks, j.hurried, j.wish = 'gone', j.adopt, j.wish = 'moved', \
                    (extract(epoch FROM j.kept_from) * 1000000)::bigint, \
-                   (extract(epoch FROM j.kept_to) * 1000000)::bigint",
+                   (extract(epoch FROM j.kept_to) * 1000000)::bigint, \
+                   (extract(epoch FROM j.queued_at) * 1000000)::bigint",
         &[
             number(limit).into(),
             holder.into(),
@@ -130,6 +142,7 @@ pub fn claim(
                 made: external.zip(url),
                 number: get(row, 9)?,
                 started_at: get(row, 10)?,
+                queued_at: micros(row, 18)?,
             })
         },
     )

@@ -16,6 +16,17 @@ pub enum Outcome<'a> {
     Failed(&'a Failure),
 }
 
+impl Outcome<'_> {
+    /// Its name in the ledger.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Outcome::Made => "made",
+            Outcome::Removed => "removed",
+            Outcome::Failed(failure) => failure.class.as_str(),
+        }
+    }
+}
+
 /// One line of the ledger.
 pub struct Attempt<'a> {
     /// The session.
@@ -32,10 +43,9 @@ pub struct Attempt<'a> {
 
 /// Writes the ledger.
 pub fn record(attempt: &Attempt<'_>) -> Result<(), PgError> {
-    let (class, failure) = match attempt.outcome {
-        Outcome::Made => ("made", None),
-        Outcome::Removed => ("removed", None),
-        Outcome::Failed(failure) => (failure.class.as_str(), Some(failure)),
+    let failure = match attempt.outcome {
+        Outcome::Made | Outcome::Removed => None,
+        Outcome::Failed(failure) => Some(failure),
     };
     sql::execute(
         "INSERT INTO meetlink.attempts (session_id, provider, number, started_at, ended_at, class, \
@@ -47,7 +57,7 @@ pub fn record(attempt: &Attempt<'_>) -> Result<(), PgError> {
             attempt.provider.into(),
             attempt.number.into(),
             attempt.started_at.into(),
-            class.into(),
+            attempt.outcome.class().into(),
             failure.and_then(|f| f.status).map(i32::from).into(),
             failure.and_then(|f| f.code.as_deref()).into(),
             failure.map(|f| f.text.as_str()).into(),

@@ -40,6 +40,37 @@ impl Mapped {
         )
     }
 
+    /// Rows of `meetlink.at_risk` before the state of their jobs is joined.
+    pub fn view_at_risk(&self) -> String {
+        let active = match self.column("c", Table::Connections, "is_active") {
+            Some(active) => format!("COALESCE({active}, true)"),
+            None => "true".to_owned(),
+        };
+        format!(
+            "SELECT * FROM ( \
+               SELECT {id}::uuid AS id, {tutor}::uuid AS tutor, {name}::text AS name, \
+                      {start} AS start, {lacks} AS lacks, \
+                      EXISTS (SELECT FROM {connections} c WHERE {theirs} = {tutor} AND {active} \
+                                 AND {status}::text = 'connected') AS connected \
+                 FROM {sessions} s LEFT JOIN {profiles} t ON {tid} = {tutor} \
+                WHERE {open} AND {start} > pg_catalog.now()) r \
+              WHERE r.lacks AND (r.start < pg_catalog.now() + interval '24 hours' OR NOT r.connected) \
+                 OR NOT r.connected AND r.start < pg_catalog.now() + interval '24 hours'",
+            id = self.s("id"),
+            tutor = self.s("tutor_id"),
+            name = self.or_null("t", Table::Profiles, "full_name", "text"),
+            start = self.s("scheduled_start_at"),
+            lacks = self.lacks_link(),
+            connections = self.connections,
+            theirs = self.c("tutor_id"),
+            status = self.c("connection_status"),
+            sessions = self.sessions,
+            profiles = self.profiles,
+            tid = self.or_null("t", Table::Profiles, "id", "uuid"),
+            open = self.is_open(),
+        )
+    }
+
     /// Rows of `meetlink.tutor_connections` before waiting sessions are counted.
     pub fn view_tutors(&self) -> String {
         let p = |role, null| self.or_null("t", Table::Profiles, role, null);

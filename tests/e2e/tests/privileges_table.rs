@@ -18,7 +18,7 @@ const README: &str = include_str!("../../../README.md");
 
 /// Signature; a call of it, for the tutor's own session (`OWN`) and for another's (`OTHER`) where
 /// it is about one; who may.
-const FUNCTIONS: [(&str, &str, &str); 21] = [
+const FUNCTIONS: [(&str, &str, &str); 23] = [
     (
         "meetlink_attach(regclass,regclass,regclass,jsonb,jsonb)",
         "SELECT meetlink_attach()",
@@ -44,6 +44,11 @@ const FUNCTIONS: [(&str, &str, &str); 21] = [
         "meetlink_status(uuid)",
         "SELECT meetlink_status('OWN')",
         "-o--++",
+    ),
+    (
+        "meetlink_status(uuid,text)",
+        "SELECT meetlink_status('OWN', 'student')",
+        "-----+",
     ),
     (
         "meetlink_retry(uuid)",
@@ -90,6 +95,11 @@ const FUNCTIONS: [(&str, &str, &str); 21] = [
         "-o---+",
     ),
     (
+        "meetlink.read_at_risk()",
+        "TABLE_OF meetlink.read_at_risk()",
+        "-----+",
+    ),
+    (
         "meetlink.read_tutors()",
         "TABLE_OF meetlink.read_tutors()",
         "-o---+",
@@ -111,7 +121,10 @@ const FUNCTIONS: [(&str, &str, &str); 21] = [
     ),
 ];
 
-const RELATIONS: [(&str, &str); 14] = [
+const RELATIONS: [(&str, &str); 17] = [
+    ("at_risk", "-----+"),
+    ("stats", "---+-+"),
+    ("tallies", "-----+"),
     ("attempts", "---c++"),
     ("attempts_id_seq", "-----+"),
     ("config", "-----+"),

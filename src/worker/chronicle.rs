@@ -1,0 +1,57 @@
+//! What happened in one step, for the figures: written in its transaction, in one statement.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use crate::domain::sketch;
+use crate::pg::error::PgError;
+use crate::store::stats::{self, Happened};
+
+/// Provider, what happened, bucket of a duration.
+type Key = (String, &'static str, i16);
+
+/// Counts of a step.
+#[derive(Default)]
+pub struct Chronicle(RefCell<BTreeMap<Key, (i64, f64)>>);
+
+impl Chronicle {
+    fn add(&self, provider: &str, what: &'static str, (bucket, seconds): (i16, f64), count: i64) {
+        let mut all = self.0.borrow_mut();
+        let entry = all
+            .entry((provider.to_owned(), what, bucket))
+            .or_insert((0, 0.0));
+        entry.0 += count;
+        entry.1 += seconds;
+    }
+
+    /// Sessions that came without a link.
+    pub fn sessions(&self, provider: &str, count: i64) {
+        self.add(provider, "session", (0, 0.0), count);
+    }
+
+    /// An attempt that ended; `class` as in the ledger.
+    pub fn attempt(&self, provider: Option<&str>, class: &'static str) {
+        self.add(provider.unwrap_or(""), class, (0, 0.0), 1);
+    }
+
+    /// A link that came so many seconds after its session.
+    pub fn link(&self, provider: &str, seconds: f64) {
+        let seconds = seconds.max(0.0);
+        self.add(provider, "link", (sketch::bucket(seconds), seconds), 1);
+    }
+
+    /// Writes it down.
+    pub fn write(&self) -> Result<(), PgError> {
+        let all = std::mem::take(&mut *self.0.borrow_mut());
+        let all = all
+            .into_iter()
+            .map(|((provider, what, bucket), (count, seconds))| Happened {
+                provider,
+                what,
+                bucket,
+                count,
+                seconds,
+            });
+        stats::add(&all.collect::<Vec<_>>())
+    }
+}
