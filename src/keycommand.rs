@@ -1,7 +1,6 @@
 //! Running `meetlink.key_command`, whose output is what a key file would hold.
 
 use std::io::Read;
-use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -21,6 +20,7 @@ struct Running(Child);
 impl Drop for Running {
     fn drop(&mut self) {
         process::end_group(self.0.id());
+        process::remember_group(0);
         let _ = self.0.wait();
     }
 }
@@ -45,15 +45,14 @@ impl Running {
 /// what is in it. Main thread only.
 pub fn run(command: &str) -> Result<Zeroizing<String>, KeyFileError> {
     let unreadable = |error: std::io::Error| KeyFileError::Unreadable(error.kind());
-    let child = Command::new("/bin/sh")
+    let mut shell = Command::new("/bin/sh");
+    shell
         .args(["-c", command])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        // A group of its own, so that all of it can be ended.
-        .process_group(0)
-        .spawn()
-        .map_err(unreadable)?;
+        .stderr(Stdio::null());
+    let child = process::tie(&mut shell).spawn().map_err(unreadable)?;
+    process::remember_group(child.id());
     let mut running = Running(child);
     // Keys fit into the pipe; a command that writes more than that waits, and is ended as too slow.
     let status = running.end()?;

@@ -11,6 +11,8 @@ mod config;
 mod domain;
 mod keycommand;
 mod keyfile;
+#[allow(dead_code, reason = "the delivery of notifications is to use it")]
+mod mail;
 mod net;
 mod pg;
 mod provider;

@@ -9,6 +9,7 @@ CREATE TABLE meetlink.config (
   sessions     regclass NOT NULL,
   connections  regclass NOT NULL,
   profiles     regclass,
+  notifications regclass,
   columns      jsonb NOT NULL CHECK (pg_catalog.jsonb_typeof(columns) = 'object'),
   options      jsonb NOT NULL DEFAULT '{}' CHECK (pg_catalog.jsonb_typeof(options) = 'object'),
   paused       boolean NOT NULL DEFAULT false,
@@ -223,6 +224,66 @@ COMMENT ON COLUMN meetlink.tallies.bucket IS
 COMMENT ON COLUMN meetlink.tallies.seconds IS
   'Of links: the sum of these times';
 
+-- What people were to be told: one row for a cause, however often it comes up again while it lasts.
+CREATE TABLE meetlink.notifications (
+  id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  tutor_id     uuid,
+  session_id   uuid,
+  kind         text NOT NULL CHECK (kind IN ('connect', 'reconnect', 'failed', 'operator')),
+  provider     text,
+  reason       text NOT NULL,
+  message      text NOT NULL,
+  action       jsonb,
+  created_at   timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+  delivered_at timestamptz,
+  resolved_at  timestamptz,
+  CONSTRAINT operators_have_no_tutor CHECK ((kind = 'operator') = (tutor_id IS NULL))
+) USING heap;
+COMMENT ON TABLE meetlink.notifications IS
+  'What tutors and operators were to be told; resolved by itself when the cause is gone';
+COMMENT ON SEQUENCE meetlink.notifications_id_seq IS 'Numbers of the notifications';
+COMMENT ON COLUMN meetlink.notifications.tutor_id IS 'Who is told; NULL: the operators';
+COMMENT ON COLUMN meetlink.notifications.session_id IS
+  'Session that could not be had; of a connection: the first one that needed it';
+COMMENT ON COLUMN meetlink.notifications.delivered_at IS
+  'When it first reached somebody: the application''s own table, the webhook, or a mail server';
+CREATE UNIQUE INDEX notifications_open ON meetlink.notifications
+  (kind, tutor_id, (CASE WHEN kind = 'failed' THEN session_id END),
+   (CASE WHEN kind = 'operator' THEN reason END), (CASE WHEN kind = 'operator' THEN provider END))
+  NULLS NOT DISTINCT WHERE resolved_at IS NULL;
+CREATE INDEX notifications_tutor ON meetlink.notifications (tutor_id) WHERE resolved_at IS NULL;
+COMMENT ON INDEX meetlink.notifications_open IS 'One open notification for a cause';
+COMMENT ON INDEX meetlink.notifications_tutor IS 'Open notifications of a tutor';
+
+CREATE TABLE meetlink.deliveries (
+  notification_id bigint NOT NULL REFERENCES meetlink.notifications ON DELETE CASCADE,
+  channel         text NOT NULL CHECK (channel IN ('application', 'webhook', 'mail')),
+  due_at          timestamptz,
+  attempts        integer NOT NULL DEFAULT 0 CHECK (attempts >= 0),
+  delivered_at    timestamptz,
+  last_error      text,
+  PRIMARY KEY (notification_id, channel),
+  CONSTRAINT delivered_is_done CHECK (delivered_at IS NULL OR due_at IS NULL)
+) USING heap WITH (fillfactor = 80);
+COMMENT ON TABLE meetlink.deliveries IS
+  'Ways on which a notification goes out, and how far it got on each';
+COMMENT ON COLUMN meetlink.deliveries.due_at IS
+  'Next try; NULL: delivered, given up, or needless since the cause is gone';
+CREATE INDEX deliveries_due ON meetlink.deliveries (due_at) WHERE due_at IS NOT NULL;
+COMMENT ON INDEX meetlink.deliveries_due IS 'Deliveries that are still to be made';
+
+CREATE TABLE meetlink.mail_templates (
+  kind    text PRIMARY KEY CHECK (kind IN ('connect', 'reconnect', 'failed', 'operator')),
+  subject text NOT NULL,
+  body    text NOT NULL
+) USING heap;
+COMMENT ON TABLE meetlink.mail_templates IS
+  'Texts of mails in place of the built-in ones: {name}, {message}, {link} and {session} are filled in';
+
+SELECT pg_catalog.pg_extension_config_dump('meetlink.mail_templates', '');
+SELECT pg_catalog.pg_extension_config_dump('meetlink.notifications', '');
+SELECT pg_catalog.pg_extension_config_dump('meetlink.notifications_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('meetlink.deliveries', '');
 SELECT pg_catalog.pg_extension_config_dump('meetlink.tallies', '');
 SELECT pg_catalog.pg_extension_config_dump('meetlink.config', '');
 SELECT pg_catalog.pg_extension_config_dump('meetlink.home', '');

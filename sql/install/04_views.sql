@@ -1,5 +1,6 @@
 -- Views. Where names of people are shown, the rows come from a function that reads them with the
--- caller's rights; meetlink's own columns come with the view owner's.
+-- caller's rights; meetlink's own columns come with the view owner's. There an error that ends in the
+-- words of a trigger of the application is shown without them: queue and attempts are for operators.
 
 -- Operators and types below are PostgreSQL's, whatever else the target schema holds.
 SET LOCAL search_path = pg_catalog, pg_temp;
@@ -8,7 +9,10 @@ CREATE VIEW meetlink.missing_links AS
 SELECT m.session_id, m.booking_id, m.tutor_name, m.student_name, m.scheduled_start_at, m.provider,
        m.join_url, m.meeting_external_id, m.status,
        CASE WHEN h.until IS NULL THEN j.state ELSE 'retrying' END AS state,
-       COALESCE(j.attempts, 0) AS attempts, COALESCE(h.error, j.last_error) AS last_error,
+       COALESCE(j.attempts, 0) AS attempts,
+       COALESCE(h.error, CASE WHEN j.reason IN ('write_back', 'session_unfit')
+                              THEN pg_catalog.split_part(j.last_error, ': ', 1)
+                              ELSE j.last_error END) AS last_error,
        CASE WHEN h.until IS NOT NULL THEN h.until
             WHEN j.state IN ('pending', 'retrying', 'in_doubt') THEN j.due_at END
          AS next_attempt_at
@@ -28,7 +32,10 @@ SELECT t.id, t.full_name, t.email, t.provider, t.connection_status, t.token_expi
   FROM meetlink.read_tutors() t
   LEFT JOIN (
     SELECT j.tutor_id, pg_catalog.count(*) AS waiting,
-           (pg_catalog.array_agg(j.last_error ORDER BY j.changed_at DESC)
+           (pg_catalog.array_agg(
+              CASE WHEN j.reason IN ('write_back', 'session_unfit')
+                   THEN pg_catalog.split_part(j.last_error, ': ', 1)
+                   ELSE j.last_error END ORDER BY j.changed_at DESC)
              FILTER (WHERE j.last_error IS NOT NULL))[1] AS last_error
       FROM meetlink.jobs j
       -- Only sessions that the caller may see: a student is not to learn of another's.
@@ -145,6 +152,72 @@ COMMENT ON COLUMN meetlink.stats.mean_s IS 'Mean seconds from session to link';
 COMMENT ON COLUMN meetlink.stats.p50_s IS 'Half of the links came within so many seconds; +-2.5 percent';
 COMMENT ON COLUMN meetlink.stats.p95_s IS 'The same for 95 of 100 links';
 COMMENT ON COLUMN meetlink.stats.p99_s IS 'The same for 99 of 100 links';
+
+CREATE VIEW meetlink.metrics AS
+WITH counted AS (
+  SELECT t.provider, t.what, t.bucket, pg_catalog.sum(t.count) AS count,
+         pg_catalog.sum(t.seconds) AS seconds
+    FROM meetlink.tallies t WHERE t.grain = 'hour' GROUP BY t.provider, t.what, t.bucket),
+bounds (le, least) AS (
+  VALUES (0.05, '0.05'), (0.1, '0.1'), (0.25, '0.25'), (0.5, '0.5'), (1, '1'), (2.5, '2.5'),
+         (5, '5'), (10, '10'), (30, '30'), (60, '60'), (300, '300'), (3600, '3600'),
+         ('Infinity'::float8, '+Inf'))
+SELECT 'meetlink_sessions_total' AS name, pg_catalog.jsonb_build_object('provider', provider) AS labels,
+       count::double precision AS value
+  FROM counted WHERE what = 'session'
+UNION ALL
+SELECT 'meetlink_attempts_total',
+       pg_catalog.jsonb_build_object('provider', provider, 'class', what), count
+  FROM counted WHERE what NOT IN ('session', 'link')
+UNION ALL
+SELECT 'meetlink_link_seconds_bucket',
+       pg_catalog.jsonb_build_object('provider', c.provider, 'le', b.least),
+       COALESCE(pg_catalog.sum(c.count) FILTER
+         (WHERE 0.001 * pg_catalog.power(1.05, c.bucket) <= b.le), 0)
+  FROM counted c CROSS JOIN bounds b WHERE c.what = 'link' GROUP BY c.provider, b.least
+UNION ALL
+SELECT 'meetlink_link_seconds_sum', pg_catalog.jsonb_build_object('provider', provider),
+       pg_catalog.sum(seconds)
+  FROM counted WHERE what = 'link' GROUP BY provider
+UNION ALL
+SELECT 'meetlink_link_seconds_count', pg_catalog.jsonb_build_object('provider', provider),
+       pg_catalog.sum(count)
+  FROM counted WHERE what = 'link' GROUP BY provider
+UNION ALL
+SELECT 'meetlink_jobs', pg_catalog.jsonb_build_object('state', s.state),
+       pg_catalog.count(j.session_id)
+  FROM (VALUES ('pending'), ('creating'), ('retrying'), ('needs_action'), ('in_doubt'), ('failed'))
+         s(state)
+  LEFT JOIN meetlink.jobs j ON j.state = s.state AND j.state NOT IN ('ready', 'not_needed')
+ GROUP BY s.state
+UNION ALL
+SELECT 'meetlink_inbox', '{}', pg_catalog.count(*) FROM meetlink.inbox
+UNION ALL
+SELECT 'meetlink_orphans', '{}', pg_catalog.count(*) FROM meetlink.jobs WHERE wish = 'gone'
+UNION ALL
+SELECT 'meetlink_overdue_seconds', '{}',
+       COALESCE(greatest(extract(epoch FROM pg_catalog.now() - pg_catalog.min(j.due_at)), 0), 0)
+  FROM meetlink.jobs j
+ WHERE j.state IN ('pending', 'retrying', 'in_doubt') AND pg_catalog.isfinite(j.due_at)
+UNION ALL
+SELECT 'meetlink_provider_held', pg_catalog.jsonb_build_object('provider', h.provider, 'side', h.side),
+       pg_catalog.count(*)
+  FROM meetlink.holds h WHERE h.tutor_id IS NULL AND h.until > pg_catalog.now()
+ GROUP BY h.provider, h.side
+UNION ALL
+SELECT 'meetlink_notifications_open', pg_catalog.jsonb_build_object('kind', k.kind),
+       pg_catalog.count(n.id)
+  FROM (VALUES ('connect'), ('reconnect'), ('failed'), ('operator')) k(kind)
+  LEFT JOIN meetlink.notifications n ON n.kind = k.kind AND n.resolved_at IS NULL
+ GROUP BY k.kind
+UNION ALL
+SELECT 'meetlink_worker_up', '{}', pg_catalog.count(*) FILTER (WHERE w.state IN ('idle', 'busy'))
+  FROM meetlink.read_worker() w
+UNION ALL
+SELECT 'meetlink_requests_in_flight', '{}', COALESCE(pg_catalog.sum(w.in_flight), 0)
+  FROM meetlink.read_worker() w;
+COMMENT ON VIEW meetlink.metrics IS
+  'Figures for monitoring, named as Prometheus does; monitoring/ has them ready for its exporters';
 
 CREATE VIEW meetlink.workers AS
 SELECT w.pid, w.started_at, w.state, w.in_flight, w.last_error FROM meetlink.read_worker() w;

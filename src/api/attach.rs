@@ -53,9 +53,15 @@ fn attach(oids: [Option<Oid>; 3], columns: &Value, options: Value) -> Result<Val
     }
     check_options(&options, &mut misfits);
     let format = TokenFormat::from_options(&options).unwrap_or_else(|wrong| {
-        misfits.push(Misfit(wrong));
+        misfits.extend(wrong.into_iter().map(Misfit));
         TokenFormat::Ml1
     });
+    if let Some(id) = format.key().filter(|id| is_sealing_key(id)) {
+        misfits.push(Misfit(format!(
+            "options.token_key names \"{id}\", the key that encrypts meetlink's own envelopes; put a \
+             random key (openssl rand -hex 32) before it in meetlink.key_file"
+        )));
+    }
     let types = relations
         .iter()
         .map(|(table, r)| (*table, r.columns.clone()))
@@ -166,9 +172,23 @@ fn check_options(options: &Value, misfits: &mut Vec<Misfit>) {
     }
 }
 
+/// Whether a key is the one that seals envelopes, as far as that can be seen without running a
+/// command. An application knows its own key; it is to be no key of ours.
+fn is_sealing_key(id: &str) -> bool {
+    let settings = crate::config::Settings::read();
+    settings.key_command.is_none()
+        && settings
+            .keys()
+            .is_ok_and(|keys| keys.current().is_some_and(|key| key.id() == id))
+}
+
 /// Says so where the application's own key is not where it will be looked for.
 fn warn_of_missing_key(format: &TokenFormat) {
-    let keys = crate::config::Settings::read().keys();
+    let settings = crate::config::Settings::read();
+    if settings.key_command.is_some() {
+        return;
+    }
+    let keys = settings.keys();
     if let (Some(id), Ok(keys)) = (format.key(), keys)
         && keys.find(id).is_none()
     {

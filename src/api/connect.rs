@@ -7,12 +7,15 @@ use super::fail::{self, or_raise, with_hint};
 use crate::domain::envelope::{OPERATOR, SealError, Slot, binding};
 use crate::domain::secret::Secret;
 use crate::domain::token_format::TokenFormat;
-use crate::domain::vault::Vault;
+use crate::domain::vault::{Vault, is_token};
 use crate::pg::error::PgError;
 use crate::pg::identity::as_extension_owner;
 use crate::pg::{process, wake, xact};
 use crate::store::connections::{self, NewTokens};
 use crate::store::{config, inbox, sql};
+
+/// Longest token that is taken, in bytes.
+const LONGEST: usize = 8_192;
 
 /// Microseconds between the epochs of Unix (1970) and Postgres (2000).
 const EPOCHS_APART: i64 = 946_684_800_000_000;
@@ -63,6 +66,16 @@ fn meetlink_connect(
         known(provider)?;
         if refresh_token.is_empty() {
             return Err(missing("refresh_token must not be empty"));
+        }
+        let tokens = [Some(refresh_token), access_token];
+        if !tokens
+            .into_iter()
+            .flatten()
+            .all(|token| is_token(token) && token.len() <= LONGEST)
+        {
+            return Err(missing(
+                "a token is up to 8192 characters of printable ASCII",
+            ));
         }
         let mapped = super::mapped()?;
         let keys = super::keys()?;

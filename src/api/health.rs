@@ -1,9 +1,12 @@
 //! `meetlink_health`: everything a person would have to check by hand.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
 
 use super::fail::or_raise;
+use crate::config::Settings;
 use crate::domain::token_format::TokenFormat;
 use crate::pg::activity::Activity;
 use crate::pg::error::PgError;
@@ -183,13 +186,32 @@ fn worker() -> Check {
 }
 
 fn keys(format: &TokenFormat) -> Check {
-    let keys = crate::config::Settings::read().keys();
+    let settings = Settings::read();
+    let hint = Some("Do what the detail says, and reload.");
+    let name = "keys";
+    if settings.key_command.is_some() && settings.key_file.is_none() {
+        // Nobody who looks is to run a command of the operator's.
+        let slot = shared::get().and_then(|shared| shared.slot(process::my_database()));
+        let ok = slot.is_some_and(|slot| slot.keys.load(Relaxed));
+        let detail = if ok {
+            "meetlink.key_command gave the worker its keys"
+        } else {
+            "the worker has no keys of meetlink.key_command; meetlink.workers and the log say why"
+        };
+        return Check {
+            name,
+            ok,
+            detail: detail.to_owned(),
+            hint,
+        };
+    }
+    let keys = settings.keys();
     let missing = match &keys {
         Ok(keys) => format.key().filter(|id| keys.find(id).is_none()),
         Err(_) => None,
     };
     Check {
-        name: "keys",
+        name,
         ok: keys.is_ok() && missing.is_none(),
         detail: match (keys, missing) {
             (Ok(_), None) => "the keys are there".to_owned(),
@@ -200,7 +222,7 @@ fn keys(format: &TokenFormat) -> Check {
                 format!("{setting} cannot be used: {error}. {}", error.hint())
             }
         },
-        hint: Some("Do what the detail says, and reload."),
+        hint,
     }
 }
 

@@ -16,6 +16,7 @@ pub mod views;
 use crate::domain::keyring::KeyRing;
 use crate::pg::error::PgError;
 use crate::pg::identity::as_extension_owner;
+use crate::pg::process;
 use crate::store::config::{self, Config};
 use crate::store::mapped::Mapped;
 
@@ -31,6 +32,8 @@ pub(crate) fn mapped() -> Result<Mapped, PgError> {
 
 /// The keys, or an error that says what is wrong with the key file.
 pub(crate) fn keys() -> Result<KeyRing, PgError> {
+    // This backend holds them for a moment: no core dump of it from now on.
+    process::keep_secret();
     crate::config::Settings::read()
         .keys()
         .map_err(fail::key_file)

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::fail::{self, or_raise, with_hint};
 use crate::domain::caller;
+use crate::domain::meeting::JoinUrl;
 use crate::domain::state::State;
 use crate::domain::status::{Situation, Viewer, explain};
 use crate::pg::error::{PgError, catch};
@@ -133,7 +134,8 @@ fn wait(session: Uuid, timeout: Duration) -> Result<Option<String>, PgError> {
             if let Some(shared) = shared::get() {
                 shared.stop_listening();
             }
-            return Ok(seen.join_url.filter(|_| !seen.lacks_link));
+            let link = seen.join_url.filter(|_| !seen.lacks_link);
+            return Ok(link.filter(|link| JoinUrl::parse(link).is_some()));
         }
         let shared = shared::get().ok_or_else(fail::not_preloaded)?;
         shared.sleep(i64::try_from(left.as_millis()).unwrap_or(i64::MAX).max(1));
@@ -245,6 +247,11 @@ fn describe(
     let label = name
         .and_then(provider::by_name)
         .map_or("The meeting service", |p| p.label());
+    // Somebody else may have written it; a page puts it behind a button.
+    let link = seen
+        .filter(|_| ready)
+        .and_then(|seen| seen.join_url.as_deref());
+    let link = link.filter(|link| JoinUrl::parse(link).is_some());
     let reason = job.reason;
     let (message, action) = explain(Situation {
         state,
@@ -258,13 +265,13 @@ fn describe(
         "session_id": session.hyphenated().to_string(),
         "state": state.as_str(),
         "provider": name,
-        "join_url": seen.filter(|_| ready).and_then(|seen| seen.join_url.as_deref()),
+        "join_url": link,
         "attempts": job.attempts,
         "next_attempt_at": match state {
             State::Retrying | State::InDoubt => job.next_attempt_at.as_deref(),
             _ => None,
         },
         "message": message,
-        "action": action,
+        "action": action.filter(|action| action.kind != "join" || link.is_some()),
     })
 }

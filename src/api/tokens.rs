@@ -11,8 +11,8 @@ use crate::domain::keyring::KeyRing;
 use crate::domain::token_format::TokenFormat;
 use crate::domain::vault::Vault;
 use crate::pg::error::PgError;
-use crate::pg::identity::as_extension_owner;
-use crate::pg::{process, trigger, wake, xact};
+use crate::pg::identity::{as_extension_owner, owns};
+use crate::pg::{process, trigger, xact};
 use crate::store::config;
 use crate::store::mapped::{Mapped, Outdated};
 use crate::store::reencrypt::{self, Place, Replaced, Stored};
@@ -45,8 +45,6 @@ fn meetlink_rotate_keys(
             secrets.line("client secrets"),
         ])
     })());
-    // The worker must have the keys that the tables need by now.
-    wake::reconfigure_at_commit();
     TableIterator::new(rows)
 }
 
@@ -66,6 +64,17 @@ fn meetlink_adopt_tokens(
     let rows = or_raise((|| {
         let most = bound(max_rows)?;
         let mapped = super::mapped()?;
+        let connections = mapped.config().connections.as_ref();
+        if !connections.is_some_and(|(oid, _)| owns(*oid)) {
+            // Whoever may write rows and see which of them open could read any token that he has
+            // encrypted: CBC tells him a block at a time.
+            return Err(with_hint(
+                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                "must be owner of the connections table",
+                "meetlink_adopt_tokens takes what it finds for genuine; its owner or a superuser may \
+                 say so.",
+            ));
+        }
         if mapped.token_format() == &TokenFormat::Ml1 {
             return Err(with_hint(
                 PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -78,7 +87,6 @@ fn meetlink_adopt_tokens(
         let connections = reencrypt_connections(&mapped, &keys, &Outdated::NotMl1, most)?;
         Ok(vec![connections.line("connections")])
     })());
-    wake::reconfigure_at_commit();
     TableIterator::new(rows)
 }
 
@@ -142,7 +150,9 @@ fn reencrypt_connections(
                     progress.unreadable += i64::from(unreadable);
                     replaced.extend(new);
                 }
-                progress.reencrypted += reencrypt::replace(mapped, &replaced)?;
+                let (changed, refused) = reencrypt::replace(mapped, &replaced)?;
+                progress.reencrypted += changed;
+                progress.unreadable += refused;
             }
             let left = reencrypt::count(mapped, outdated)?;
             progress.remaining = (left - progress.unreadable).max(0);

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 /// One AES-256 key with the name by which envelopes refer to it.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Key {
     id: String,
     bytes: Zeroizing<[u8; 32]>,
@@ -33,7 +33,7 @@ impl fmt::Debug for Key {
 }
 
 /// All keys: the first random one encrypts, every one decrypts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyRing {
     keys: Vec<Key>,
 }

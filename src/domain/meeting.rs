@@ -77,6 +77,8 @@ impl JoinUrl {
         let host = text.strip_prefix("https://")?;
         let sane = text.len() <= Self::LIMIT
             && host.starts_with(|c: char| c.is_ascii_alphanumeric())
+            // A name before the host ("https://zoom.us@elsewhere") only misleads.
+            && !host.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@'))
             && text
                 .bytes()
                 .all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'<' | b'>' | b'\\' | b'`'));
@@ -120,6 +122,7 @@ mod tests {
             "https:///x",
             "javascript:alert(1)",
             "https://a b",
+            "https://zoom.us@elsewhere.example/j/1",
             "https://a\nb",
             "https://a/\"><script>",
         ] {

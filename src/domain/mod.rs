@@ -11,6 +11,7 @@ pub mod meeting;
 mod own_cipher;
 #[cfg(test)]
 pub mod random;
+pub mod search_path;
 pub mod secret;
 pub mod sketch;
 pub mod state;
@@ -18,3 +19,5 @@ pub mod status;
 pub mod timeline;
 pub mod token_format;
 pub mod vault;
+#[allow(dead_code, reason = "the delivery of notifications is to use it")]
+pub mod webhook;

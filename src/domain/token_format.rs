@@ -42,29 +42,36 @@ pub enum TokenFormat {
 }
 
 impl TokenFormat {
-    /// Reads `token_format` and `token_key` of the options; else what is wrong with them.
-    pub fn from_options(options: &Value) -> Result<Self, String> {
+    /// Reads `token_format` and `token_key` of the options; else all that is wrong with them.
+    pub fn from_options(options: &Value) -> Result<Self, Vec<String>> {
         let (format, key) = (&options["token_format"], &options["token_key"]);
-        let cipher = match format.as_str() {
-            None if format.is_null() => None,
-            Some("ml1") => None,
-            name => {
-                let known = Cipher::ALL.into_iter().find(|c| Some(c.name()) == name);
-                Some(known.ok_or(
-                    "options.token_format must be \"ml1\", \"gcm_hex\", \"gcm_base64\" or \
-                     \"cbc_hex\"",
-                )?)
-            }
-        };
-        match (cipher, key.as_str().filter(|id| is_key_id(id))) {
-            (None, _) if key.is_null() => Ok(Self::Ml1),
-            (None, _) => Err("options.token_key goes with a token_format other than ml1".into()),
-            (Some(cipher), Some(key)) => Ok(Self::Own(cipher, key.to_owned())),
-            (Some(cipher), None) => Err(format!(
+        let mut wrong = Vec::new();
+        let known = Cipher::ALL.into_iter().find(|c| format == c.name());
+        if known.is_none() && !format.is_null() && format != "ml1" {
+            wrong.push(
+                "options.token_format must be \"ml1\", \"gcm_hex\", \"gcm_base64\" or \"cbc_hex\""
+                    .to_owned(),
+            );
+        }
+        let id = key.as_str().filter(|id| is_key_id(id));
+        if id.is_none() && !key.is_null() {
+            wrong.push("options.token_key must be the id of a key in meetlink.key_file".to_owned());
+        }
+        match (known, id) {
+            (Some(cipher), None) if key.is_null() => wrong.push(format!(
                 "options.token_format \"{}\" needs options.token_key, the id of the application's \
                  key in meetlink.key_file",
                 cipher.name()
             )),
+            (None, Some(_)) if wrong.is_empty() => {
+                wrong.push("options.token_key goes with a token_format other than ml1".to_owned());
+            }
+            _ => {}
+        }
+        match (known, id) {
+            _ if !wrong.is_empty() => Err(wrong),
+            (Some(cipher), Some(id)) => Ok(Self::Own(cipher, id.to_owned())),
+            _ => Ok(Self::Ml1),
         }
     }
 
@@ -119,7 +126,11 @@ mod tests {
             ),
             (
                 json!({"token_format": "cbc_hex", "token_key": "a b"}),
-                "needs",
+                "must be the id",
+            ),
+            (
+                json!({"token_format": "rot13", "token_key": "a b"}),
+                "must be the id",
             ),
             (json!({"token_key": "app"}), "goes with"),
             (
@@ -127,7 +138,7 @@ mod tests {
                 "goes with",
             ),
         ] {
-            let said = TokenFormat::from_options(&options).unwrap_err();
+            let said = TokenFormat::from_options(&options).unwrap_err().join("\n");
             assert!(said.contains(word), "{options}: {said}");
         }
     }

@@ -43,6 +43,15 @@ impl fmt::Display for Unreadable {
 impl Vault<'_> {
     /// Decrypts a stored token. `binding` says whose it is to be; only `ml1` can tell.
     pub fn open(&self, binding: &str, stored: &str) -> Result<Secret, Unreadable> {
+        let secret = self.decrypt(binding, stored)?;
+        if is_token(secret.expose()) {
+            Ok(secret)
+        } else {
+            Err(Unreadable::Refused)
+        }
+    }
+
+    fn decrypt(&self, binding: &str, stored: &str) -> Result<Secret, Unreadable> {
         match self.format {
             TokenFormat::Own(cipher, id) if !is_ml1(stored) => {
                 let key = self.keys.find(id).ok_or_else(|| {
@@ -114,6 +123,12 @@ impl Vault<'_> {
         let [nonce @ .., _, _, _, _] = fresh;
         envelope::seal(self.keys, binding, secret, nonce)
     }
+}
+
+/// Whether a text can be a token: printable ASCII (RFC 6749, appendices A.12 and A.17), and nothing
+/// that a header could not carry.
+pub fn is_token(text: &str) -> bool {
+    text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
 
 /// Whether a text says that it is an `ml1` envelope.

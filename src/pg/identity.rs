@@ -4,6 +4,8 @@
 //! owner (src/backend/utils/init/usercontext.c): switch the effective user in a security-restricted
 //! operation, with settings that are put back at the end.
 
+use std::ffi::CString;
+
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -50,6 +52,30 @@ pub fn as_extension_owner<T>(f: impl FnOnce() -> Result<T, PgError>) -> Result<T
         )
     })?;
     run_as(owner, f)
+}
+
+/// Whether a quoted, qualified name leads to this relation. It is locked against being renamed or
+/// dropped until the transaction ends, as by a statement that reads it.
+pub fn is_named(relation: pg_sys::Oid, name: &str) -> bool {
+    let Ok(name) = CString::new(name) else {
+        return false;
+    };
+    // SAFETY: parses the text and looks it up inside a transaction; the lists live in Postgres's
+    // memory. A name that cannot be parsed raises, as the statement with it would.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        let list = pg_sys::stringToQualifiedNameList(name.as_ptr());
+        #[cfg(not(feature = "pg15"))]
+        let list = pg_sys::stringToQualifiedNameList(name.as_ptr(), std::ptr::null_mut());
+        let found = pg_sys::RangeVarGetRelidExtended(
+            pg_sys::makeRangeVarFromNameList(list),
+            pg_sys::AccessShareLock as pg_sys::LOCKMODE,
+            pg_sys::RVROption::RVR_MISSING_OK,
+            None,
+            std::ptr::null_mut(),
+        );
+        found == relation
+    }
 }
 
 /// Owner of a relation, or `None` if it is gone.

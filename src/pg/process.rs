@@ -2,8 +2,10 @@
 
 use std::ffi::{CStr, CString};
 use std::os::fd::RawFd;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::time::Duration;
 
 use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime};
@@ -12,6 +14,7 @@ use pgrx::prelude::*;
 
 use super::error::PgError;
 use super::{error, interrupts};
+use crate::domain::search_path::guarded;
 
 // Postgres's own handlers as they are: pgrx's bindings wrap them in a guard that is not for signal
 // handlers (src/include/tcop/tcopprot.h, src/include/postmaster/interrupt.h).
@@ -91,6 +94,38 @@ pub fn keep_secret() {
 pub fn end_group(leader: u32) {
     // SAFETY: a system call without memory. A group that is gone is an error without consequence.
     unsafe { libc::kill(-(leader as i32), libc::SIGKILL) };
+}
+
+/// The group of a command that runs for this process; 0: none.
+static COMMAND: AtomicU32 = AtomicU32::new(0);
+
+/// Makes a command lead a group of its own, and end when this process is killed.
+pub fn tie(command: &mut Command) -> &mut Command {
+    let end_with_us = || {
+        // SAFETY: changes an attribute of the new process only (prctl(2)).
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        Ok(())
+    };
+    // SAFETY: between fork and exec it makes one system call and takes no lock.
+    unsafe { command.process_group(0).pre_exec(end_with_us) }
+}
+
+/// Says which group is to be ended if this process leaves while its command runs; 0: none.
+pub fn remember_group(leader: u32) {
+    static REGISTERED: OnceLock<()> = OnceLock::new();
+    COMMAND.store(leader, Ordering::Relaxed);
+    // SAFETY: the callback is a plain function; a FATAL error leaves without unwinding this code.
+    REGISTERED.get_or_init(|| unsafe {
+        pg_sys::on_proc_exit(Some(end_command), pg_sys::Datum::from(0usize));
+    });
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn end_command(_code: i32, _argument: pg_sys::Datum) {
+    let leader = COMMAND.swap(0, Ordering::Relaxed);
+    if leader != 0 {
+        end_group(leader);
+    }
 }
 
 /// Bytes that nobody can guess (src/port/pg_strong_random.c).
@@ -284,12 +319,14 @@ pub fn pin_search_path() {
     let path = unsafe {
         let path = pg_sys::GetConfigOption(c"search_path".as_ptr(), true, false);
         if path.is_null() {
-            CString::default()
+            Default::default()
         } else {
-            CStr::from_ptr(path).to_owned()
+            CStr::from_ptr(path).to_string_lossy()
         }
     };
-    let _ = APPLICATION_PATH.set(path);
+    if let Ok(path) = CString::new(guarded(&path)) {
+        let _ = APPLICATION_PATH.set(path);
+    }
     set(c"search_path", c"pg_catalog, pg_temp");
 }
 
@@ -298,7 +335,7 @@ pub fn application_search_path() -> CString {
     APPLICATION_PATH
         .get()
         .cloned()
-        .unwrap_or_else(|| c"\"$user\", public".to_owned())
+        .unwrap_or_else(|| c"pg_catalog, \"$user\", public, pg_temp".to_owned())
 }
 
 /// Pid of this process.

@@ -33,6 +33,8 @@ pub struct Slot {
     farewell: AtomicU8,
     in_flight: AtomicU32,
     started_at: AtomicI64,
+    /// Whether the worker has its keys.
+    pub keys: AtomicBool,
     /// The last trouble of the worker as a whole.
     pub note: Note,
 }

@@ -31,6 +31,8 @@ const WISH_CHANGED: i16 = 0;
 
 thread_local! {
     static OWN_WRITES: Cell<bool> = const { Cell::new(false) };
+    /// Depth of nested triggers at which a write is one that nobody need notice.
+    static UNNOTICED: Cell<Option<i32>> = const { Cell::new(None) };
 }
 
 /// Makes this process's own links and tokens go unnoticed: the worker knows of them.
@@ -40,15 +42,23 @@ pub fn ignore_own_writes() {
 
 /// Runs `f`, whose writes to connections change nothing that a worker has to know of.
 pub fn unnoticed<T>(f: impl FnOnce() -> T) -> T {
-    struct Back(bool);
+    struct Back(Option<i32>);
     // On a raised error too: pgrx turns it into an unwinding panic.
     impl Drop for Back {
         fn drop(&mut self) {
-            OWN_WRITES.set(self.0);
+            UNNOTICED.set(self.0);
         }
     }
-    let _back = Back(OWN_WRITES.replace(true));
+    // What a trigger of the application does then is one level deeper, and is noticed.
+    let _back = Back(UNNOTICED.replace(Some(depth() + 1)));
     f()
+}
+
+/// How many triggers are running, one inside the other.
+fn depth() -> i32 {
+    // SAFETY: gives a number and looks at none of its arguments (src/backend/commands/trigger.c).
+    let depth = unsafe { pg_sys::pg_trigger_depth(std::ptr::null_mut()) };
+    depth.value() as i32
 }
 
 // src/include/utils/datum.h, which pgrx has no binding for. Compares bytes and raises nothing.
@@ -108,6 +118,12 @@ unsafe fn enqueue(data: &pg_sys::TriggerData) -> Result<(), &'static str> {
         (arguments, (*data.tg_relation).rd_att)
     };
     if arguments.first() == Some(&c"config") {
+        // SAFETY: the relation is open for the time of the call.
+        let table = unsafe { (*data.tg_relation).rd_id };
+        let own = [c"config", c"home"].map(extension::relation);
+        if !own.contains(&Some(table)) {
+            return Err("this trigger is for a table of meetlink's own");
+        }
         wake::reconfigure_at_commit();
         return Ok(());
     }
@@ -116,7 +132,9 @@ unsafe fn enqueue(data: &pg_sys::TriggerData) -> Result<(), &'static str> {
         Some((kind, rest)) if *kind == c"tutor" => (Subject::Tutor, rest),
         _ => return Err("its trigger was made by another version of meetlink"),
     };
-    if subject == Subject::Tutor && OWN_WRITES.get() {
+    if subject == Subject::Tutor
+        && (OWN_WRITES.get() || UNNOTICED.get().is_some_and(|own| own == depth()))
+    {
         return Ok(());
     }
     let mut numbers = Vec::with_capacity(columns.len());

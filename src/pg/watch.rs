@@ -20,6 +20,12 @@ pub fn tables(oids: Vec<Oid>) {
         // SAFETY: the callback is a plain function that outlives the process's caches.
         unsafe {
             pg_sys::CacheRegisterRelcacheCallback(Some(invalidated), pg_sys::Datum::from(0usize));
+            // A schema that is renamed takes its tables along, of which nothing is said then.
+            pg_sys::CacheRegisterSyscacheCallback(
+                pg_sys::SysCacheIdentifier::NAMESPACEOID as i32,
+                Some(schema_altered),
+                pg_sys::Datum::from(0usize),
+            );
         }
     }
 }
@@ -27,6 +33,11 @@ pub fn tables(oids: Vec<Oid>) {
 /// Whether one was altered since [`tables`]. Postgres tells when a transaction starts.
 pub fn altered() -> bool {
     ALTERED.get()
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn schema_altered(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
+    ALTERED.set(true);
 }
 
 #[pgrx::pg_guard]

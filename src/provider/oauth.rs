@@ -118,7 +118,8 @@ fn refusal(dialect: Dialect, answer: &Response, now: DateTime<Utc>) -> Failure {
     let body = answer.json();
     let code = body.as_ref().and_then(error_code).unwrap_or_default();
     let failure = match code {
-        "invalid_client" | "unauthorized_client" => client(format!(
+        // Not unauthorized_client: Google says so of a token that another client was given.
+        "invalid_client" => client(format!(
             "{label} does not accept the OAuth client; check its id and secret and set them again with meetlink_configure_provider."
         )),
         _ if status == 429 => Failure::new(

@@ -15,7 +15,8 @@ use uuid::Uuid;
 use super::mapped::Mapped;
 use super::sql::{self, from_uuid, from_uuids, get, maybe, maybe_uuid, uuid_at};
 use crate::domain::meeting::Meeting;
-use crate::pg::error::PgError;
+use crate::domain::search_path::guarded;
+use crate::pg::error::{PgError, catch};
 use crate::pg::{Oid, identity, process, xact};
 
 /// What the worker needs to know of a session.
@@ -252,21 +253,30 @@ pub fn mark_reauth(
 /// A mapped table: its oid and name, unless it is gone.
 type Entry = Option<(Oid, String)>;
 
-fn owner(table: &Entry) -> Result<Oid, PgError> {
-    let owner = table.as_ref().and_then(|(oid, _)| identity::owner_of(*oid));
-    owner.ok_or_else(|| {
+/// Runs `f` as the owner of a table, which must be the one that its name leads to, before and after:
+/// statements say the name, and whoever owns the schema could put a view in the table's place.
+fn as_owner<T>(table: &Entry, f: impl FnOnce() -> Result<T, PgError>) -> Result<T, PgError> {
+    let gone = || {
         PgError::new(
             PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
-            "a mapped table is gone",
+            "a mapped table is gone, or is not where it was a moment ago",
         )
-    })
+    };
+    let (oid, name) = table.as_ref().ok_or_else(gone)?;
+    let owner = identity::owner_of(*oid).ok_or_else(gone)?;
+    let in_place = || identity::is_named(*oid, name);
+    if !in_place() {
+        return Err(gone());
+    }
+    let value = identity::run_as(owner, f)?;
+    if in_place() { Ok(value) } else { Err(gone()) }
 }
 
 /// Runs a read as a table's owner, with `search_path` as it is pinned.
 ///
 /// Where row security binds even the owner, Postgres raises an error instead of hiding rows.
 fn read_as_owner<T>(table: &Entry, f: impl FnOnce() -> Result<T, PgError>) -> Result<T, PgError> {
-    identity::run_as(owner(table)?, || {
+    as_owner(table, || {
         xact::set_for_level(c"row_security", c"off")?;
         f()
     })
@@ -277,9 +287,8 @@ fn read_as_owner<T>(table: &Entry, f: impl FnOnce() -> Result<T, PgError>) -> Re
 ///
 /// For the worker; to be called in a subtransaction that is rolled back when it fails.
 fn write_as_owner<T>(table: &Entry, f: impl FnOnce() -> Result<T, PgError>) -> Result<T, PgError> {
-    let owner = owner(table)?;
     sql::run("SET CONSTRAINTS ALL IMMEDIATE")?;
-    identity::run_as(owner, || {
+    as_owner(table, || {
         xact::set_for_level(c"row_security", c"off")?;
         xact::set_for_level(c"search_path", &process::application_search_path())?;
         f()
@@ -288,12 +297,14 @@ fn write_as_owner<T>(table: &Entry, f: impl FnOnce() -> Result<T, PgError>) -> R
 
 /// Runs a write as the connections table's owner, in somebody's own transaction: only what is
 /// deferred on this very table is done at once.
+///
+/// An error comes without its details: what the owner may read of a row is not for the caller. To
+/// be raised again, since the transaction has to end.
 pub fn write_connections_as_owner<T>(
     mapped: &Mapped,
     f: impl FnOnce() -> Result<T, PgError>,
 ) -> Result<T, PgError> {
     let table = &mapped.config().connections;
-    let owner = owner(table)?;
     let deferred = sql::query(
         "SELECT pg_catalog.format('%I.%I', n.nspname, c.conname) \
            FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace \
@@ -308,9 +319,11 @@ pub fn write_connections_as_owner<T>(
             deferred.join(", ")
         ))?;
     }
-    identity::run_as(owner, || {
-        xact::set_for_level(c"search_path", &path)?;
-        f()
+    catch(|| {
+        as_owner(table, || {
+            xact::set_for_level(c"search_path", &path)?;
+            f()
+        })
     })
 }
 
@@ -324,6 +337,6 @@ fn database_search_path() -> Result<CString, PgError> {
         &[process::my_database().into()],
         |row| get::<String>(row, 1),
     )?;
-    let path = stored.and_then(|path| CString::new(path).ok());
-    Ok(path.unwrap_or_else(|| c"\"$user\", public".to_owned()))
+    let path = guarded(stored.as_deref().unwrap_or("\"$user\", public"));
+    Ok(CString::new(path).unwrap_or_else(|_| c"pg_catalog, pg_temp".to_owned()))
 }

@@ -17,6 +17,9 @@ use super::config::Config;
 use crate::domain::mapping::Table;
 use crate::domain::token_format::TokenFormat;
 
+/// Longest text of the application that is read, in bytes as it is stored.
+const TEXT_LIMIT: usize = 65_536;
+
 /// Status values in which a session still wants its link, unless `options` name others.
 pub const OPEN_STATUSES: [&str; 2] = ["SCHEDULED", "JOIN_OPEN"];
 
@@ -85,6 +88,37 @@ impl Mapped {
             .unwrap_or_else(|| format!("NULL::{null}"))
     }
 
+    /// A column's value as text. An enum goes by its output function, which only a superuser can
+    /// define, and not by a cast, which its owner can: a superuser who looks must run nobody's code.
+    fn text(&self, alias: &str, table: Table, role: &str) -> String {
+        let value = self.or_null(alias, table, role, "text");
+        match self.config.mapping.cast(table, role) {
+            Some(cast) if cast != "text" && !cast.starts_with("character") => {
+                format!("NULLIF(pg_catalog.concat({value}), '')")
+            }
+            _ => format!("{value}::text"),
+        }
+    }
+
+    /// The same of something that people write: one huge value must not fill the worker's memory.
+    fn short_text(&self, alias: &str, table: Table, role: &str, length: usize) -> String {
+        format!(
+            "CASE WHEN pg_catalog.pg_column_size({}) <= {TEXT_LIMIT} \
+                  THEN pg_catalog.left({}, {length}) END",
+            self.or_null(alias, table, role, "text"),
+            self.text(alias, table, role)
+        )
+    }
+
+    /// A stored token as text; what is longer than any becomes one that does not open.
+    fn token(&self, role: &str) -> String {
+        format!(
+            "CASE WHEN pg_catalog.pg_column_size({}) > {TEXT_LIMIT} THEN 'ml1.too long' ELSE {} END",
+            self.c(role),
+            self.text("c", Table::Connections, role)
+        )
+    }
+
     /// A column that every mapping has; NULL if it does not after all.
     fn s(&self, role: &str) -> String {
         self.or_null("s", Table::Sessions, role, "text")
@@ -136,8 +170,8 @@ impl Mapped {
             None => OPEN_STATUSES.iter().map(quote_literal).collect(),
         };
         format!(
-            "COALESCE({}::text = ANY (ARRAY[{}]::text[]), false)",
-            self.s("status"),
+            "COALESCE({} = ANY (ARRAY[{}]::text[]), false)",
+            self.text("s", Table::Sessions, "status"),
             values.join(", ")
         )
     }
@@ -151,20 +185,20 @@ impl Mapped {
 
     fn load_sessions_text(&self) -> String {
         format!(
-            "SELECT {id}::uuid, {tutor}::uuid, {student}::uuid, {provider}::text, {micros_start}, \
-                    {micros_end}, {wants}, {lacks}, {open}, {link}::text, {external}::text \
+            "SELECT {id}::uuid, {tutor}::uuid, {student}::uuid, {provider}, {micros_start}, \
+                    {micros_end}, {wants}, {lacks}, {open}, {link}, {external} \
                FROM {sessions} s WHERE {id} = ANY ($1)",
             id = self.s("id"),
             tutor = self.s("tutor_id"),
             student = self.or_null("s", Table::Sessions, "student_id", "uuid"),
-            provider = self.s("provider"),
+            provider = self.short_text("s", Table::Sessions, "provider", 100),
             micros_start = micros(&self.s("scheduled_start_at")),
             micros_end = micros(&self.end()),
             wants = self.wants(),
             lacks = self.lacks_link(),
             open = self.is_open(),
-            link = self.s("join_url"),
-            external = self.s("meeting_external_id"),
+            link = self.short_text("s", Table::Sessions, "join_url", 4_000),
+            external = self.short_text("s", Table::Sessions, "meeting_external_id", 4_000),
             sessions = self.sessions,
         )
     }
@@ -172,10 +206,11 @@ impl Mapped {
     /// Names of people. `$1`: their ids.
     pub fn load_names(&self) -> &str {
         self.texts.load_names.get_or_init(|| {
-            let p = |role, null| self.or_null("p", Table::Profiles, role, null);
-            let (id, name) = (p("id", "uuid"), p("full_name", "text"));
+            let id = self.or_null("p", Table::Profiles, "id", "uuid");
+            // Longer than any title of a meeting.
+            let name = self.short_text("p", Table::Profiles, "full_name", 300);
             let profiles = &self.profiles;
-            format!("SELECT {id}::uuid, {name}::text FROM {profiles} p WHERE {id} = ANY ($1)")
+            format!("SELECT {id}::uuid, {name} FROM {profiles} p WHERE {id} = ANY ($1)")
         })
     }
 
@@ -188,15 +223,15 @@ impl Mapped {
 
     fn load_connections_text(&self) -> String {
         format!(
-            "SELECT {tutor}, {provider}::text, {status}::text, COALESCE({active}, true), \
-                    {access}::text, {refresh}::text, {expires} \
+            "SELECT {tutor}, {provider}, {status}, COALESCE({active}, true), \
+                    {access}, {refresh}, {expires} \
                FROM {connections} c WHERE {tutor} = ANY ($1)",
             tutor = self.c("tutor_id"),
-            provider = self.c("provider"),
-            status = self.c("connection_status"),
+            provider = self.short_text("c", Table::Connections, "provider", 100),
+            status = self.short_text("c", Table::Connections, "connection_status", 100),
             active = self.or_null("c", Table::Connections, "is_active", "boolean"),
-            access = self.c("access_token_encrypted"),
-            refresh = self.c("refresh_token_encrypted"),
+            access = self.token("access_token_encrypted"),
+            refresh = self.token("refresh_token_encrypted"),
             expires = micros_within(&self.c("token_expires_at")),
             connections = self.connections,
         )
@@ -224,11 +259,11 @@ impl Mapped {
     /// Puts a link in place of another. As above, `$5`: the other.
     pub fn replace_link(&self) -> String {
         format!(
-            "UPDATE {} s SET {} WHERE {} = $1 AND {}::text = $5",
+            "UPDATE {} s SET {} WHERE {} = $1 AND {} = $5",
             self.sessions,
             self.set_link(),
             self.s("id"),
-            self.s("join_url")
+            self.text("s", Table::Sessions, "join_url")
         )
     }
 
@@ -259,11 +294,11 @@ impl Mapped {
     /// The session as its reader sees it. `$1`: its id.
     pub fn see_session(&self, for_update: bool) -> String {
         format!(
-            "SELECT {}, {}, {}::text, {}::text FROM {} s WHERE {} = $1{}",
+            "SELECT {}, {}, {}, {} FROM {} s WHERE {} = $1{}",
             self.wants(),
             self.lacks_link(),
-            self.s("join_url"),
-            self.s("provider"),
+            self.text("s", Table::Sessions, "join_url"),
+            self.text("s", Table::Sessions, "provider"),
             self.sessions,
             self.s("id"),
             // The weakest lock that asks for the right to update; it waits for no write of ours.

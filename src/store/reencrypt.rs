@@ -6,6 +6,7 @@ use super::app;
 use super::mapped::{Mapped, Outdated};
 use super::sql::{self, from_uuid, from_uuids, get, maybe, uuid_at};
 use crate::pg::error::PgError;
+use crate::pg::xact;
 
 /// How far the connections have been gone through.
 #[derive(Default)]
@@ -41,8 +42,7 @@ pub fn as_owner<T>(mapped: &Mapped, f: impl FnOnce() -> Result<T, PgError>) -> R
     app::write_connections_as_owner(mapped, f)
 }
 
-/// The next connections with an outdated token, locked. What somebody else has locked is passed
-/// over: the worker, say, stores a renewed token there.
+/// The next connections with an outdated token.
 pub fn page(
     mapped: &Mapped,
     outdated: &Outdated,
@@ -73,8 +73,30 @@ pub fn page(
     Ok(page)
 }
 
-/// Puts new tokens in place of old ones; gives how many connections changed.
-pub fn replace(mapped: &Mapped, replaced: &[Replaced]) -> Result<i64, PgError> {
+/// Puts new tokens in place of old ones; gives how many connections changed, and how many the
+/// application refuses to change. What somebody else has locked is passed over: the worker, say,
+/// stores a renewed token there.
+pub fn replace(mapped: &Mapped, replaced: &[Replaced]) -> Result<(i64, i64), PgError> {
+    match xact::subtransaction(|| write(mapped, replaced)) {
+        Ok(changed) => Ok((changed, 0)),
+        Err(error) if error.is_about_data() && replaced.len() > 1 => {
+            // A trigger or a constraint does not like one of them: that one is in nobody's way.
+            let (mut changed, mut refused) = (0, 0);
+            for one in replaced {
+                match xact::subtransaction(|| write(mapped, std::slice::from_ref(one))) {
+                    Ok(count) => changed += count,
+                    Err(error) if error.is_about_data() => refused += 1,
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok((changed, refused))
+        }
+        Err(error) if error.is_about_data() => Ok((0, 1)),
+        Err(error) => Err(error),
+    }
+}
+
+fn write(mapped: &Mapped, replaced: &[Replaced]) -> Result<i64, PgError> {
     let tutors = from_uuids(replaced.iter().map(|one| one.old.tutor));
     let providers: Vec<&str> = replaced.iter().map(|r| r.old.provider.as_str()).collect();
     let texts = |text: fn(&Replaced) -> &Option<String>| -> Vec<Option<&str>> {

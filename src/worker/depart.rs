@@ -124,6 +124,8 @@ fn claim(
         let desk = Desk {
             settings: view.settings,
             keys: view.keys,
+            doubted: view.doubted,
+            proven: view.proven,
             format: mapped.token_format(),
             sessions: &sessions,
             names: &names,

@@ -1,5 +1,6 @@
 //! Attempts under way, and the making ready of a claimed job.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -134,6 +135,10 @@ pub struct Desk<'a> {
     pub settings: &'a Settings,
     /// Keys, or what is wrong with them.
     pub keys: &'a Result<Arc<KeyRing>, String>,
+    /// Set where a key is missing that a row names.
+    pub doubted: &'a Cell<bool>,
+    /// Whether the application's own form and key have opened a token yet.
+    pub proven: &'a Cell<bool>,
     /// How the application keeps tokens.
     pub format: &'a TokenFormat,
     /// Sessions by id.

@@ -1,15 +1,19 @@
 //! The worker of one database: sleep, look, act, and never leave because of one job.
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use pgrx::prelude::*;
 use uuid::Uuid;
 
 mod clock;
+mod doubt;
 mod trouble;
 mod under_way;
 
 use clock::Clock;
+use doubt::Doubt;
 use trouble::Trouble;
 
 use super::flight::Flight;
@@ -97,8 +101,14 @@ struct Worker {
     had_unsaved: bool,
     /// Whether it has looked around in its database once.
     arrived: bool,
-    /// Whether keys and settings are newer than what jobs wait for.
+    /// Whether the operator may have mended what jobs wait for.
     fresh: bool,
+    /// Whether extension, mapping or pause may have changed.
+    changed: bool,
+    /// Whether the application's own form and key have opened a token yet.
+    proven: Cell<bool>,
+    /// When keys that seemed to be missing may be looked for again.
+    doubt: Doubt,
     clock: Clock,
     /// Whether the inbox held more than one step takes.
     more_inbox: bool,
@@ -136,6 +146,9 @@ impl Worker {
             had_unsaved: false,
             arrived: false,
             fresh: false,
+            changed: false,
+            doubt: Doubt::default(),
+            proven: Cell::new(false),
             clock: Clock::new(),
             more_inbox: false,
             due: None,
@@ -147,6 +160,7 @@ impl Worker {
             pausing_since: None,
         };
         worker.complain();
+        worker.show_keys();
         Ok(worker)
     }
 
@@ -155,22 +169,21 @@ impl Worker {
             let reloaded = process::reload_if_asked();
             if reloaded {
                 self.settings = Settings::read();
+                self.files = Files::read(&self.settings, self.files.client.take());
+                self.complain();
+                self.show_keys();
+                self.proven.set(false);
+                self.fresh = true;
             }
             // The flags go down before the look, so that whatever comes later raises them again.
             let rung = self.slot.take_wake();
-            let changed = self.slot.take_changed();
-            if reloaded || changed {
-                // Tables that were encrypted anew need the keys of today.
-                self.files = Files::read(&self.settings, self.files.client.take());
-                self.complain();
-                self.fresh = true;
-            }
+            self.changed |= self.slot.take_changed();
             if self.slot.take_prepared() {
                 self.prepared = Some(Instant::now());
             }
             let news = self.collect();
             self.wake_resting();
-            let asked = rung || reloaded || changed;
+            let asked = rung || reloaded;
             if asked || self.unsaved_at.is_some_and(|at| at <= Instant::now()) {
                 self.reports.append(&mut self.unsaved);
                 self.unsaved_at = None;
@@ -182,7 +195,7 @@ impl Worker {
             let look = asked || self.more_inbox || self.trouble.is_some() || self.is_time();
             if asked || news || (!waits && (look || !self.reports.is_empty())) {
                 process::report_activity(true);
-                let check = self.fresh || self.trouble.is_some();
+                let check = self.changed || self.fresh || self.trouble.is_some();
                 match self.act(look, check) {
                     Ok(after) => self.apply(after),
                     Err(error) => self.note_trouble(&error),
@@ -217,6 +230,10 @@ impl Worker {
             timeout
         };
         process::sleep(Some(self.pool.descriptor()), timeout);
+    }
+
+    fn show_keys(&self) {
+        self.slot.keys.store(self.files.keys.is_ok(), Relaxed);
     }
 
     /// How long to sleep.
@@ -285,7 +302,7 @@ impl Worker {
         let own: Vec<Uuid> = self.flights.keys().copied().collect();
         let standing = xact::transaction(|| standing::look(fresh, &mut arrived, &own))?;
         self.arrived = arrived;
-        self.fresh = false;
+        (self.fresh, self.changed) = (false, false);
         match standing {
             Standing::Gone => self.leave(Farewell::NotWanted),
             Standing::Paused => self.pause(),
@@ -297,9 +314,38 @@ impl Worker {
 
     /// One step; `None` when a mapped table was altered and has to be looked at first.
     fn step(&mut self, look: bool, limit: usize, heed: bool) -> Result<Option<After>, PgError> {
+        let doubted = Cell::new(false);
+        let now = Instant::now();
+        let honour = self.doubt.is_allowed(now);
+        let done = self.try_step(look, limit, heed, (&doubted, honour));
+        let done = if honour && doubted.get() {
+            // A rotation has committed since the keys were read, or somebody wrote a row of his own.
+            let others = self.files.read_keys_again(&self.settings);
+            self.show_keys();
+            self.doubt.settle(now, others);
+            self.try_step(look, limit, heed, (&doubted, false))
+        } else {
+            done
+        };
+        if matches!(done, Ok(Some(_))) {
+            self.reports.clear();
+        }
+        done
+    }
+
+    /// One step, undone where a key is missing and the doubt is honoured.
+    fn try_step(
+        &self,
+        look: bool,
+        limit: usize,
+        heed: bool,
+        (doubted, honour): (&Cell<bool>, bool),
+    ) -> Result<Option<After>, PgError> {
         let view = View {
             settings: &self.settings,
             keys: &self.files.keys,
+            doubted,
+            proven: &self.proven,
             mapped: self.mapped.as_ref(),
             flights: &self.flights,
             renewals: &self.renewals,
@@ -313,18 +359,17 @@ impl Worker {
             look,
             careful: self.careful,
         };
-        let reports = &self.reports;
-        let after = xact::transaction(|| {
+        xact::transaction(|| {
             if heed && watch::altered() {
-                Ok(None)
-            } else {
-                step(&view, reports).map(Some)
+                return Ok(None);
             }
-        })?;
-        if after.is_some() {
-            self.reports.clear();
-        }
-        Ok(after)
+            let after = step(&view, &self.reports)?;
+            if honour && doubted.get() {
+                let code = PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR;
+                return Err(PgError::new(code, "a key is missing"));
+            }
+            Ok(Some(after))
+        })
     }
 
     /// COMMIT PREPARED tells nobody, so open prepared transactions are watched.
@@ -358,6 +403,7 @@ impl Worker {
         match Mapped::new(config) {
             Ok(mapped) => {
                 self.mapped = Some(mapped);
+                self.proven.set(false);
                 self.complain();
             }
             Err(gone) => self.wait_for(&format!(

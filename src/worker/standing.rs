@@ -141,6 +141,19 @@ impl Files {
     }
 }
 
+impl Files {
+    /// Reads the keys once more; gives whether there are others now. What cannot be read now leaves
+    /// those that there are.
+    pub fn read_keys_again(&mut self, settings: &Settings) -> bool {
+        let Ok(keys) = settings.keys().map(Arc::new) else {
+            return false;
+        };
+        let others = self.keys.as_ref() != Ok(&keys);
+        self.keys = Ok(keys);
+        others
+    }
+}
+
 fn client(settings: &Settings) -> Result<Client, String> {
     let roots = match &settings.ca_file {
         Some(path) => Some(

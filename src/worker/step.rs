@@ -4,7 +4,7 @@
 //! transaction is committed comes back as [`After`]. If it fails, nothing has happened, and the
 //! reports are still there for the next try.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -39,6 +39,10 @@ pub struct View<'a> {
     pub settings: &'a Settings,
     /// Keys, or what is wrong with them.
     pub keys: &'a Result<Arc<KeyRing>, String>,
+    /// Set where a key is missing that a row names: it may have come since they were read.
+    pub doubted: &'a Cell<bool>,
+    /// Whether the application's own form and key have opened a token yet.
+    pub proven: &'a Cell<bool>,
     /// The application's tables, as they are now.
     pub mapped: Option<&'a Mapped>,
     /// Attempts under way.
@@ -82,6 +86,8 @@ pub struct After {
     pub renewed: Vec<Account>,
     /// Refreshes whose tokens could not be stored yet: tokens that must not be used before.
     pub unsaved: Vec<(Account, Result<Grant, Failure>)>,
+    /// Whether a row's lock was waited for in vain.
+    pub waited: bool,
     /// Why not, if Postgres said so.
     pub unsaved_because: Option<PgError>,
     /// Milliseconds until there is something to be claimed.

@@ -19,7 +19,7 @@ use crate::domain::envelope::{Slot, binding};
 use crate::domain::failure::{Class, Failure, Reason};
 use crate::domain::secret::Secret;
 use crate::domain::token_format::TokenFormat;
-use crate::domain::vault::Vault;
+use crate::domain::vault::{Unreadable, Vault};
 use crate::pg::error::PgError;
 use crate::pg::{process, xact};
 use crate::provider::Grant;
@@ -53,6 +53,12 @@ pub const OTHER_WAIT: Duration = Duration::from_millis(300);
 pub const OTHER: &str =
     "The tutor has reconnected; a refresh of the old connection is still under way.";
 
+/// How long a row's lock is waited for where another one of the step was waited for in vain.
+const IMPATIENCE: &std::ffi::CStr = c"1ms";
+
+/// How often a row is looked at again that is encrypted anew just then.
+const TRIES: usize = 3;
+
 /// An access token was refused before its time: the attempt goes on with another one.
 pub fn renew(
     view: &View<'_>,
@@ -75,6 +81,8 @@ pub fn renew(
     let desk = Desk {
         settings: view.settings,
         keys: view.keys,
+        doubted: view.doubted,
+        proven: view.proven,
         format: view.mapped.map_or(&TokenFormat::Ml1, Mapped::token_format),
         sessions: &HashMap::new(),
         names: &HashMap::new(),
@@ -173,7 +181,7 @@ pub fn refresh_ended(
         Err(failure) => office.note_failure(name, Side::Tokens, (tutor, tutor), failure)?,
     };
     let stored = match result {
-        Ok(grant) => store_grant(view, account, &flights, grant),
+        Ok(grant) => store_grant(view, account, &flights, grant, after),
         Err(failure) => {
             for flight in &flights {
                 give_up(office, flight, failure.clone(), outage, after)?;
@@ -219,6 +227,7 @@ fn store_grant(
     account: Account,
     flights: &[&Flight],
     grant: &Grant,
+    after: &mut After,
 ) -> Result<Stored, PgError> {
     let (Some(mapped), Ok(keys)) = (view.mapped, view.keys) else {
         return Ok(Stored::NotYet);
@@ -238,19 +247,44 @@ fn store_grant(
         },
         account,
     };
-    xact::subtransaction(|| {
-        xact::set_local(c"lock_timeout", LOCK_TIMEOUT)?;
-        let stored = desk.put(old, grant)?;
-        match (stored, traded) {
-            // The same token may have been encrypted anew meanwhile. To lose the one that came for
-            // it would be to lose the account.
-            (Stored::Overtaken, Some(traded)) => match desk.now(traded)? {
-                Some(now) => desk.put(&now, grant),
-                None => Ok(Stored::Overtaken),
-            },
-            (stored, _) => Ok(stored),
+    // Somebody's open transaction may hold many rows; to wait for each would hold everybody up.
+    let patience = if after.waited {
+        IMPATIENCE
+    } else {
+        LOCK_TIMEOUT
+    };
+    let stored = xact::subtransaction(|| {
+        xact::set_local(c"lock_timeout", patience)?;
+        let mut old = old.to_owned();
+        // The same token may be encrypted anew meanwhile, and again. To lose the one that came for it
+        // would be to lose the account.
+        for _ in 0..TRIES {
+            match (desk.put(&old, grant)?, traded) {
+                (Stored::Overtaken, Some(traded)) => match desk.now(traded)? {
+                    Now::Is(now) => old = now,
+                    Now::Other => return Ok(Stored::Overtaken),
+                    Now::Unknown => {
+                        view.doubted.set(true);
+                        return Ok(Stored::NotYet);
+                    }
+                },
+                (stored, _) => return Ok(stored),
+            }
         }
-    })
+        Ok(Stored::NotYet)
+    });
+    after.waited |= stored.as_ref().is_err_and(PgError::is_about_locks);
+    stored
+}
+
+/// What stands where a token was that was traded.
+enum Now {
+    /// The same token, stored like this.
+    Is(String),
+    /// Another one, or none.
+    Other,
+    /// Something that needs a key that is not there.
+    Unknown,
 }
 
 /// One account's row.
@@ -266,15 +300,21 @@ impl Counter<'_> {
         binding(&tutor.hyphenated().to_string(), provider, slot)
     }
 
-    /// The refresh token as it is stored now, if it is this one.
-    fn now(&self, traded: &Secret) -> Result<Option<String>, PgError> {
+    /// Whether the refresh token that is stored now is this one.
+    fn now(&self, traded: &Secret) -> Result<Now, PgError> {
         let (tutor, provider) = self.account;
-        let now = app::connections(self.mapped, &[tutor])?.into_iter();
-        let mut stored = now
-            .filter(|c| c.provider == provider)
-            .filter_map(|c| c.refresh);
+        let connections = app::connections(self.mapped, &[tutor])?.into_iter();
+        let theirs = connections.filter(|connection| connection.provider == provider);
         let to = self.binding(Slot::Refresh);
-        Ok(stored.find(|stored| self.vault.open(&to, stored).as_ref() == Ok(traded)))
+        let mut now = Now::Other;
+        for stored in theirs.filter_map(|connection| connection.refresh) {
+            match self.vault.open(&to, &stored) {
+                Ok(secret) if secret == *traded => return Ok(Now::Is(stored)),
+                Err(Unreadable::NoKey(_)) => now = Now::Unknown,
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Ok(now)
     }
 
     /// Stores new tokens where `old` is still the refresh token.

@@ -157,6 +157,10 @@ fn what_no_tutor_could_mend_is_told_apart() {
         let error = vault.open("", stored).unwrap_err();
         assert!(matches!(error, Unreadable::Unknown(_)), "{error}");
     }
+    // No header could carry it.
+    let odd = Secret::new("x\r\nX-Header: y");
+    let sealed = ours.seal("a", &odd, [1; 16]).map_err(|_| "sealed").unwrap();
+    assert_eq!(ours.open("a", &sealed).unwrap_err(), Unreadable::Refused);
     // Damaged, or made for another row: connecting again does help.
     let sealed = ours
         .seal("a", &Secret::new("x"), [1; 16])

@@ -129,7 +129,7 @@ fn refusals_mean_what_the_contract_says() {
         (google_only, 400, r#"{"error":"invalid_request"}"#, OperatorMustAct, Misconfigured),
         (either, 401, r#"{"error":"invalid_client"}"#, OperatorMustAct, OAuthClient),
         (either, 400, r#"{"reason":"Invalid client_id or client_secret","error":"invalid_client"}"#, OperatorMustAct, OAuthClient),
-        (either, 400, r#"{"error":"unauthorized_client"}"#, OperatorMustAct, OAuthClient),
+        (either, 401, r#"{"error":"unauthorized_client"}"#, OperatorMustAct, Misconfigured),
         (either, 400, r#"{"error":"unsupported_grant_type"}"#, OperatorMustAct, Misconfigured),
         (either, 404, "<html>no such page</html>", OperatorMustAct, Misconfigured),
         (either, 403, r#"{"error":{"code":403,"status":"PERMISSION_DENIED"}}"#, OperatorMustAct, Misconfigured),

@@ -20,21 +20,21 @@ impl Mapped {
     /// provider, `$3` the refresh token's envelope as read, `$4` and `$5` new envelopes (`$5` may
     /// be NULL: keep), `$6` expiry in microseconds since the epoch.
     pub fn write_tokens(&self) -> String {
-        let refresh = self.c("refresh_token_encrypted");
+        let refresh = self.token("refresh_token_encrypted");
         format!(
-            "UPDATE {} c SET {}, {}, {} WHERE {} = $1 AND {}::text = $2 AND {refresh}::text = $3",
+            "UPDATE {} c SET {}, {}, {} WHERE {} = $1 AND {} = $2 AND {refresh} = $3",
             self.connections,
             self.assign_connection("access_token_encrypted", "$4::text"),
             self.assign_connection(
                 "refresh_token_encrypted",
-                &format!("COALESCE($5::text, {refresh}::text)")
+                &format!("COALESCE($5::text, {refresh})")
             ),
             self.assign_connection(
                 "token_expires_at",
                 "pg_catalog.to_timestamp($6::bigint / 1000000.0)"
             ),
             self.c("tutor_id"),
-            self.c("provider"),
+            self.text("c", Table::Connections, "provider"),
         )
     }
 
@@ -42,13 +42,13 @@ impl Mapped {
     /// tutor, `$2` provider, `$3` the refresh token's envelope as read.
     pub fn mark_reauth(&self) -> String {
         format!(
-            "UPDATE {} c SET {} WHERE {} = $1 AND {}::text = $2 \
-               AND {}::text IS NOT DISTINCT FROM $3",
+            "UPDATE {} c SET {} WHERE {} = $1 AND {} = $2 \
+               AND {} IS NOT DISTINCT FROM $3",
             self.connections,
             self.assign_connection("connection_status", "'needs_reauth'"),
             self.c("tutor_id"),
-            self.c("provider"),
-            self.c("refresh_token_encrypted"),
+            self.text("c", Table::Connections, "provider"),
+            self.token("refresh_token_encrypted"),
         )
     }
 
@@ -83,7 +83,10 @@ impl Mapped {
         let same = if one_row_a_tutor {
             "true OR $2::text IS NULL".to_owned()
         } else {
-            format!("{}::text = $2::text", self.c("provider"))
+            format!(
+                "{} = $2::text",
+                self.text("c", Table::Connections, "provider")
+            )
         };
         let update = format!(
             "UPDATE {} c SET {} WHERE {} = $1 AND ({same})",
@@ -131,11 +134,11 @@ impl Mapped {
             set.push(self.assign_connection("is_active", "false"));
         }
         format!(
-            "UPDATE {} c SET {} WHERE {} = $1 AND {}::text = $2",
+            "UPDATE {} c SET {} WHERE {} = $1 AND {} = $2",
             self.connections,
             set.join(", "),
             self.c("tutor_id"),
-            self.c("provider"),
+            self.text("c", Table::Connections, "provider"),
         )
     }
 }

@@ -1,6 +1,7 @@
 //! Statements over tokens that are to be encrypted anew.
 
 use super::Mapped;
+use crate::domain::mapping::Table;
 use crate::domain::vault::is_ml1;
 
 /// Which stored tokens are to be encrypted anew.
@@ -32,32 +33,36 @@ impl Outdated {
 
     fn condition(&self, column: &str) -> String {
         let among = match self {
-            Self::OtherKey(_) => format!("pg_catalog.starts_with({column}::text, 'ml1.')"),
-            Self::NotMl1 => format!("{column}::text <> ''"),
+            Self::OtherKey(_) => format!("pg_catalog.starts_with({column}, 'ml1.')"),
+            Self::NotMl1 => format!("{column} <> ''"),
         };
-        format!("({among} AND NOT pg_catalog.starts_with({column}::text, $1))")
+        format!("({among} AND NOT pg_catalog.starts_with({column}, $1))")
     }
 }
 
 impl Mapped {
     fn outdated(&self, outdated: &Outdated) -> String {
+        // A row that names no tutor or no provider is nobody's.
         format!(
-            "({} OR {})",
-            outdated.condition(&self.c("access_token_encrypted")),
-            outdated.condition(&self.c("refresh_token_encrypted"))
+            "(({} OR {}) AND {} IS NOT NULL AND {} IS NOT NULL)",
+            outdated.condition(&format!("({})", self.token("access_token_encrypted"))),
+            outdated.condition(&format!("({})", self.token("refresh_token_encrypted"))),
+            self.c("tutor_id"),
+            self.c("provider"),
         )
     }
 
     /// Connections with outdated tokens after a place: `$2` tutor, `$3` provider; at most `$4`.
     pub fn outdated_page(&self, outdated: &Outdated) -> String {
         let tutor = self.c("tutor_id");
-        let provider = format!("{}::text COLLATE pg_catalog.\"C\"", self.c("provider"));
+        let provider = self.text("c", Table::Connections, "provider");
+        let provider = format!("{provider} COLLATE pg_catalog.\"C\"");
         format!(
-            "SELECT {tutor}, {provider}, {}::text, {}::text FROM {} c \
+            "SELECT {tutor}, {provider}, {}, {} FROM {} c \
               WHERE {} AND ({tutor}, {provider}) > ($2, $3) \
-              ORDER BY {tutor}, {provider} LIMIT $4 FOR UPDATE SKIP LOCKED",
-            self.c("access_token_encrypted"),
-            self.c("refresh_token_encrypted"),
+              ORDER BY {tutor}, {provider} LIMIT $4",
+            self.token("access_token_encrypted"),
+            self.token("refresh_token_encrypted"),
             self.connections,
             self.outdated(outdated),
         )
@@ -70,24 +75,31 @@ impl Mapped {
     }
 
     /// Puts tokens in place of others. `$1` tutors, `$2` providers, `$3` and `$4` access and refresh
-    /// tokens as read, `$5` and `$6` as they are to be.
+    /// tokens as read, `$5` and `$6` as they are to be. A row that somebody else has locked is passed
+    /// over.
     pub fn replace_tokens(&self) -> String {
         format!(
-            "UPDATE {} c SET {}, {} \
-               FROM ROWS FROM (pg_catalog.unnest($1::uuid[]), pg_catalog.unnest($2::text[]), \
-                               pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::text[]), \
-                               pg_catalog.unnest($5::text[]), pg_catalog.unnest($6::text[])) \
-                    AS n(tutor, provider, old_access, old_refresh, access, refresh) \
-              WHERE {} = n.tutor AND {}::text = n.provider \
-                AND {}::text IS NOT DISTINCT FROM n.old_access \
-                AND {}::text IS NOT DISTINCT FROM n.old_refresh",
-            self.connections,
-            self.assign_connection("access_token_encrypted", "n.access"),
-            self.assign_connection("refresh_token_encrypted", "n.refresh"),
-            self.c("tutor_id"),
-            self.c("provider"),
-            self.c("access_token_encrypted"),
-            self.c("refresh_token_encrypted"),
+            "WITH n AS MATERIALIZED ( \
+               SELECT * FROM ROWS FROM ( \
+                 pg_catalog.unnest($1::pg_catalog.uuid[]), pg_catalog.unnest($2::pg_catalog.text[]), \
+                 pg_catalog.unnest($3::pg_catalog.text[]), pg_catalog.unnest($4::pg_catalog.text[]), \
+                 pg_catalog.unnest($5::pg_catalog.text[]), pg_catalog.unnest($6::pg_catalog.text[])) \
+                 AS x(tutor, provider, old_access, old_refresh, access, refresh)), \
+             free AS MATERIALIZED ( \
+               SELECT c.tableoid AS part, c.ctid AS place, n.access, n.refresh \
+                 FROM {table} c JOIN n ON {tutor} = n.tutor AND {provider} = n.provider \
+                  AND {access} IS NOT DISTINCT FROM n.old_access \
+                  AND {refresh} IS NOT DISTINCT FROM n.old_refresh \
+                  FOR UPDATE OF c SKIP LOCKED) \
+             UPDATE {table} c SET {new_access}, {new_refresh} FROM free f \
+              WHERE c.tableoid = f.part AND c.ctid = f.place",
+            table = self.connections,
+            new_access = self.assign_connection("access_token_encrypted", "f.access"),
+            new_refresh = self.assign_connection("refresh_token_encrypted", "f.refresh"),
+            tutor = self.c("tutor_id"),
+            provider = self.text("c", Table::Connections, "provider"),
+            access = self.token("access_token_encrypted"),
+            refresh = self.token("refresh_token_encrypted"),
         )
     }
 }

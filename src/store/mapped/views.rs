@@ -6,11 +6,11 @@ use crate::domain::mapping::Table;
 impl Mapped {
     /// Rows of `meetlink.missing_links` before the state of their jobs is joined.
     pub fn view_missing(&self) -> String {
-        let name = |alias| self.or_null(alias, Table::Profiles, "full_name", "text");
+        let name = |alias| self.text(alias, Table::Profiles, "full_name");
         let profile = |alias| self.or_null(alias, Table::Profiles, "id", "uuid");
         format!(
-            "SELECT {id}::uuid, {booking}::uuid, {tname}::text, {sname}::text, {start}, \
-                    {provider}::text, {url}::text, {external}::text, {status}::text \
+            "SELECT {id}::uuid, {booking}::uuid, {tname}, {sname}, {start}, \
+                    {provider}, {url}, {external}, {status} \
                FROM {sessions} s \
                JOIN {profiles} t ON {tid} = {tutor} \
                {join} {profiles} st ON {sid} = {student} \
@@ -21,10 +21,10 @@ impl Mapped {
             tname = name("t"),
             sname = name("st"),
             start = self.s("scheduled_start_at"),
-            provider = self.s("provider"),
-            url = self.s("join_url"),
-            external = self.s("meeting_external_id"),
-            status = self.s("status"),
+            provider = self.text("s", Table::Sessions, "provider"),
+            url = self.text("s", Table::Sessions, "join_url"),
+            external = self.text("s", Table::Sessions, "meeting_external_id"),
+            status = self.text("s", Table::Sessions, "status"),
             sessions = self.sessions,
             profiles = self.profiles,
             tid = profile("t"),
@@ -48,22 +48,22 @@ impl Mapped {
         };
         format!(
             "SELECT * FROM ( \
-               SELECT {id}::uuid AS id, {tutor}::uuid AS tutor, {name}::text AS name, \
+               SELECT {id}::uuid AS id, {tutor}::uuid AS tutor, {name} AS name, \
                       {start} AS start, {lacks} AS lacks, \
                       EXISTS (SELECT FROM {connections} c WHERE {theirs} = {tutor} AND {active} \
-                                 AND {status}::text = 'connected') AS connected \
+                                 AND {status} = 'connected') AS connected \
                  FROM {sessions} s LEFT JOIN {profiles} t ON {tid} = {tutor} \
                 WHERE {open} AND {start} > pg_catalog.now()) r \
               WHERE r.lacks AND (r.start < pg_catalog.now() + interval '24 hours' OR NOT r.connected) \
                  OR NOT r.connected AND r.start < pg_catalog.now() + interval '24 hours'",
             id = self.s("id"),
             tutor = self.s("tutor_id"),
-            name = self.or_null("t", Table::Profiles, "full_name", "text"),
+            name = self.text("t", Table::Profiles, "full_name"),
             start = self.s("scheduled_start_at"),
             lacks = self.lacks_link(),
             connections = self.connections,
             theirs = self.c("tutor_id"),
-            status = self.c("connection_status"),
+            status = self.text("c", Table::Connections, "connection_status"),
             sessions = self.sessions,
             profiles = self.profiles,
             tid = self.or_null("t", Table::Profiles, "id", "uuid"),
@@ -73,25 +73,24 @@ impl Mapped {
 
     /// Rows of `meetlink.tutor_connections` before waiting sessions are counted.
     pub fn view_tutors(&self) -> String {
-        let p = |role, null| self.or_null("t", Table::Profiles, role, null);
+        let p = |role| self.text("t", Table::Profiles, role);
+        let id = self.or_null("t", Table::Profiles, "id", "uuid");
         let only_tutors = match self.column("t", Table::Profiles, "role") {
-            Some(role) => format!("{role}::text = 'tutor'"),
+            Some(_) => format!("{} = 'tutor'", p("role")),
             None => "true".to_owned(),
         };
         format!(
-            "SELECT {}::uuid, {}::text, {}::text, {}::text, {}::text, {} \
-               FROM {} t LEFT JOIN {} c ON {} = {} WHERE {only_tutors} ORDER BY {}",
-            p("id", "uuid"),
-            p("full_name", "text"),
-            p("email", "text"),
-            self.c("provider"),
-            self.c("connection_status"),
+            "SELECT {id}::uuid, {}, {}, {}, {}, {} \
+               FROM {} t LEFT JOIN {} c ON {} = {id} WHERE {only_tutors} ORDER BY {}",
+            p("full_name"),
+            p("email"),
+            self.text("c", Table::Connections, "provider"),
+            self.text("c", Table::Connections, "connection_status"),
             self.c("token_expires_at"),
             self.profiles,
             self.connections,
             self.c("tutor_id"),
-            p("id", "uuid"),
-            p("full_name", "text"),
+            p("full_name"),
         )
     }
 

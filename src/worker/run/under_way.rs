@@ -120,7 +120,13 @@ impl Worker {
             self.launch(flight, token);
         }
         if let Some(error) = after.unsaved_because {
-            self.say(&format!("a renewed token cannot be stored: {error}"));
+            // What a trigger of the application says may quote a row.
+            let why = if error.is_about_data() {
+                "the application's table refuses it".to_owned()
+            } else {
+                error.to_string()
+            };
+            self.say(&format!("a renewed token cannot be stored: {why}"));
         } else if self.had_unsaved && after.unsaved.is_empty() {
             self.complain();
         }

@@ -121,8 +121,6 @@ fn an_envelope_that_does_not_open_asks_the_tutor_to_reconnect() {
         let good = sealed("token", &tutor, provider, "refresh");
         let damaged = format!("{}{}", &good[..good.len() - 4], "AAAA");
         for (what, text) in [
-            ("plain text", "1//a-token-in-plain-text".to_owned()),
-            ("another version", good.replacen("ml1.", "ml2.", 1)),
             ("damaged", damaged),
             ("cut off", good[..good.len() / 2].to_owned()),
             (
@@ -146,7 +144,7 @@ fn an_envelope_that_does_not_open_asks_the_tutor_to_reconnect() {
             assert_eq!(status["action"]["kind"], "reconnect", "{what}: {status}");
             assert_plain(&status);
             let error = last_error(&app, session).expect("an error");
-            assert!(!error.contains("a-token-in-plain-text"), "{error}");
+            assert!(!error.contains("ml1."), "{error}");
             assert_eq!(connection_status(&app, tutor), "needs_reauth", "{what}");
             witness.still_served(&app);
             app.connect(tutor, provider, AccountSpec::named("Ann"));

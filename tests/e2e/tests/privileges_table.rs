@@ -121,8 +121,13 @@ const FUNCTIONS: [(&str, &str, &str); 23] = [
     ),
 ];
 
-const RELATIONS: [(&str, &str); 17] = [
+const RELATIONS: [(&str, &str); 22] = [
     ("at_risk", "-----+"),
+    ("deliveries", "-----+"),
+    ("mail_templates", "-----+"),
+    ("metrics", "---+-+"),
+    ("notifications", "-----+"),
+    ("notifications_id_seq", "-----+"),
     ("stats", "---+-+"),
     ("tallies", "-----+"),
     ("attempts", "---c++"),

@@ -1,5 +1,6 @@
-//! How fast meetlink is, on this machine: from COMMIT to link, throughput, the trigger's price, and
-//! what an idle worker costs. Prints figures and judges nothing: it ends well whatever they are.
+//! How fast meetlink is, on this machine: from COMMIT to link, throughput, the trigger's price, what
+//! an idle worker costs, and how long the views take after years. Prints figures and judges nothing:
+//! it ends well whatever they are.
 
 mod idle;
 mod latency;
@@ -9,6 +10,7 @@ mod stage;
 mod table;
 mod throughput;
 mod trigger;
+mod views;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -20,9 +22,10 @@ Usage: bench [PART]... [--quick]      (make bench BENCH_ARGS='latency --quick')
   throughput   2,000 sessions at once, at concurrency 32 and 128
   trigger      inserts into sessions with and without meetlink's triggers
   idle         what the worker costs with nothing to do
+  views        the views after 1,000,000 sessions and 5,000,000 attempts, with their plans
   --quick      one short run of each instead of three or more: to see it work, not to quote
 
-Without a PART all of them run, in about 9 minutes. The providers are a simulator on this machine.";
+Without a PART all of them run, in about 12 minutes. The providers are a simulator on this machine.";
 
 /// How long and how often to measure.
 #[derive(Clone, Copy)]
@@ -41,6 +44,10 @@ pub struct Effort {
     pub big_inserts: usize,
     /// Seconds of idleness.
     pub idle_seconds: u64,
+    /// Sessions that the views look back on.
+    pub history: i64,
+    /// Times that each view is looked at.
+    pub looks: usize,
 }
 
 const FULL: Effort = Effort {
@@ -51,6 +58,8 @@ const FULL: Effort = Effort {
     pgbench_seconds: 10,
     big_inserts: 7,
     idle_seconds: 30,
+    history: 1_000_000,
+    looks: 50,
 };
 
 const QUICK: Effort = Effort {
@@ -61,15 +70,18 @@ const QUICK: Effort = Effort {
     pgbench_seconds: 2,
     big_inserts: 3,
     idle_seconds: 5,
+    history: 100_000,
+    looks: 10,
 };
 
 type Part = fn(Effort, &mut table::Table);
 
-const PARTS: [(&str, Part); 4] = [
+const PARTS: [(&str, Part); 5] = [
     ("latency", latency::run),
     ("throughput", throughput::run),
     ("trigger", trigger::run),
     ("idle", idle::run),
+    ("views", views::run),
 ];
 
 fn main() -> ExitCode {
