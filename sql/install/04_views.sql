@@ -8,7 +8,10 @@ SET LOCAL search_path = pg_catalog, pg_temp;
 CREATE VIEW meetlink.missing_links AS
 SELECT m.session_id, m.booking_id, m.tutor_name, m.student_name, m.scheduled_start_at, m.provider,
        m.join_url, m.meeting_external_id, m.status,
-       CASE WHEN h.until IS NULL THEN j.state ELSE 'retrying' END AS state,
+       CASE WHEN h.until IS NOT NULL THEN 'retrying'
+            WHEN j.state IS NULL AND EXISTS (SELECT FROM meetlink.inbox i
+                                              WHERE i.session_id = m.session_id) THEN 'pending'
+            ELSE j.state END AS state,
        COALESCE(j.attempts, 0) AS attempts,
        COALESCE(h.error, CASE WHEN j.reason IN ('write_back', 'session_unfit')
                               THEN pg_catalog.split_part(j.last_error, ': ', 1)
@@ -17,7 +20,7 @@ SELECT m.session_id, m.booking_id, m.tutor_name, m.student_name, m.scheduled_sta
             WHEN j.state IN ('pending', 'retrying', 'in_doubt') THEN j.due_at END
          AS next_attempt_at
   FROM meetlink.read_missing_sessions() m
-  LEFT JOIN meetlink.jobs j ON j.session_id = m.session_id
+  LEFT JOIN meetlink.jobs j ON j.session_id = m.session_id AND j.state NOT IN ('ready', 'not_needed')
   -- A job that was never tried waits with its provider, if that must not be called just now.
   LEFT JOIN meetlink.holds h
          ON j.state = 'pending' AND h.provider = j.lane AND h.side = 'meetings'
@@ -75,30 +78,47 @@ COMMENT ON VIEW meetlink.orphans IS
   'Meetings made (or perhaps made) for sessions that are gone, until they are removed';
 
 CREATE VIEW meetlink.at_risk AS
-SELECT r.session_id, r.tutor_id, r.tutor_name, r.scheduled_start_at,
-       COALESCE(j.state, CASE WHEN r.lacks_link THEN 'unknown' ELSE 'ready' END) AS state,
-       CASE WHEN NOT r.is_connected AND j.reason IS NULL THEN 'not_connected'
-            WHEN j.session_id IS NULL THEN 'not_queued'
-            ELSE j.reason END AS reason,
-       CASE WHEN NOT r.is_connected OR j.state = 'needs_action' THEN 'tutor'
-            WHEN j.session_id IS NULL OR j.state IN ('failed', 'not_needed')
-              OR j.reason IN ('oauth_client', 'key_missing', 'token_format', 'misconfigured')
+SELECT r.session_id, r.tutor_id, r.tutor_name, r.scheduled_start_at, k.state,
+       CASE WHEN k.reason IS NULL AND NOT r.is_connected THEN 'not_connected'
+            WHEN k.state = 'unknown' THEN 'not_queued'
+            ELSE k.reason END AS reason,
+       CASE WHEN NOT r.is_connected OR k.state = 'needs_action' THEN 'tutor'
+            WHEN k.state IN ('unknown', 'failed')
+              OR k.reason IN ('oauth_client', 'key_missing', 'token_format', 'misconfigured')
             THEN 'operator'
             ELSE 'meetlink' END AS who_acts
   FROM meetlink.read_at_risk() r
-  LEFT JOIN meetlink.jobs j ON j.session_id = r.session_id
+  LEFT JOIN meetlink.jobs j ON j.session_id = r.session_id AND j.state NOT IN ('ready', 'not_needed')
+  LEFT JOIN meetlink.holds h
+         ON j.state = 'pending' AND h.provider = j.lane AND h.side = 'meetings'
+        AND h.tutor_id IS NULL AND h.until > pg_catalog.now()
+ CROSS JOIN LATERAL (
+   SELECT COALESCE(CASE WHEN h.until IS NOT NULL THEN 'retrying' ELSE j.state END,
+                   CASE WHEN NOT r.lacks_link THEN 'ready'
+                        WHEN EXISTS (SELECT FROM meetlink.inbox i WHERE i.session_id = r.session_id)
+                        THEN 'pending' ELSE 'unknown' END) AS state,
+          COALESCE(h.reason, j.reason) AS reason) k
  ORDER BY r.scheduled_start_at, r.session_id;
 COMMENT ON VIEW meetlink.at_risk IS
   'Sessions of the next 24 hours without a link, and coming ones whose tutor''s connection is dead';
 COMMENT ON COLUMN meetlink.at_risk.who_acts IS
   'tutor, operator, or meetlink: it is at it by itself';
 
+-- Seconds with as many digits as one can use: 0.087, 12.3, 4711.
+CREATE FUNCTION meetlink.readable(seconds double precision) RETURNS numeric
+  LANGUAGE sql IMMUTABLE PARALLEL SAFE
+  RETURN pg_catalog.round(seconds::numeric,
+                          CASE WHEN seconds < 10 THEN 3 WHEN seconds < 1000 THEN 1 ELSE 0 END);
+REVOKE ALL ON FUNCTION meetlink.readable(double precision) FROM PUBLIC;
+COMMENT ON FUNCTION meetlink.readable(double precision) IS
+  'Seconds rounded for people; behind meetlink.stats';
+
 CREATE VIEW meetlink.stats AS
 WITH periods (place, period, grain, start) AS (
   VALUES (1, 'hour', 'minute', pg_catalog.date_trunc('minute', pg_catalog.now() - interval '1 hour')),
-         (2, 'day', 'hour', pg_catalog.date_trunc('hour', pg_catalog.now() - interval '1 day', 'UTC')),
-         (3, '30 days', 'hour',
-          pg_catalog.date_trunc('hour', pg_catalog.now() - interval '30 days', 'UTC'))),
+         (2, 'day', 'hour', pg_catalog.date_trunc('hour', pg_catalog.now() - interval '24 hours', 'UTC')),
+         (3, 'month', 'hour',
+          pg_catalog.date_trunc('hour', pg_catalog.now() - interval '720 hours', 'UTC'))),
 happened AS (
   SELECT p.place, p.period, t.provider, t.what, t.bucket,
          pg_catalog.sum(t.count)::bigint AS count, pg_catalog.sum(t.seconds) AS seconds
@@ -135,23 +155,23 @@ SELECT period, provider, COALESCE(sessions, 0)::bigint AS sessions, COALESCE(lin
        COALESCE(failures, 0)::bigint AS failures,
        pg_catalog.round(100.0 * COALESCE(made, 0)
                         / NULLIF(COALESCE(made, 0) + COALESCE(failures, 0), 0), 1) AS success_rate,
-       pg_catalog.round(mean::numeric, 3) AS mean_s,
-       pg_catalog.round((0.001 * pg_catalog.power(1.05, b50 - 0.5))::numeric, 3) AS p50_s,
-       pg_catalog.round((0.001 * pg_catalog.power(1.05, b95 - 0.5))::numeric, 3) AS p95_s,
-       pg_catalog.round((0.001 * pg_catalog.power(1.05, b99 - 0.5))::numeric, 3) AS p99_s
+       meetlink.readable(mean) AS mean,
+       meetlink.readable(0.001 * pg_catalog.power(1.05, b50 - 0.5)) AS p50,
+       meetlink.readable(0.001 * pg_catalog.power(1.05, b95 - 0.5)) AS p95,
+       meetlink.readable(0.001 * pg_catalog.power(1.05, b99 - 0.5)) AS p99
   FROM figures
  ORDER BY place, provider <> 'all', provider;
 COMMENT ON VIEW meetlink.stats IS
-  'The last hour (by minutes), day and 30 days (by hours), by provider and in all';
+  'The last hour (by minutes), 24 hours and 30 days (by hours), by provider and in all';
 COMMENT ON COLUMN meetlink.stats.sessions IS
   'Sessions that came without a link, by the provider that they named';
 COMMENT ON COLUMN meetlink.stats.links IS 'Links written';
 COMMENT ON COLUMN meetlink.stats.failures IS 'Attempts that failed, whatever became of them later';
 COMMENT ON COLUMN meetlink.stats.success_rate IS 'Percentage of attempts that made a meeting';
-COMMENT ON COLUMN meetlink.stats.mean_s IS 'Mean seconds from session to link';
-COMMENT ON COLUMN meetlink.stats.p50_s IS 'Half of the links came within so many seconds; +-2.5 percent';
-COMMENT ON COLUMN meetlink.stats.p95_s IS 'The same for 95 of 100 links';
-COMMENT ON COLUMN meetlink.stats.p99_s IS 'The same for 99 of 100 links';
+COMMENT ON COLUMN meetlink.stats.mean IS 'Mean seconds from session to link';
+COMMENT ON COLUMN meetlink.stats.p50 IS 'Half of the links came within so many seconds; +-2.5 percent';
+COMMENT ON COLUMN meetlink.stats.p95 IS 'The same for 95 of 100 links';
+COMMENT ON COLUMN meetlink.stats.p99 IS 'The same for 99 of 100 links';
 
 CREATE VIEW meetlink.metrics AS
 WITH counted AS (

@@ -1,14 +1,18 @@
 //! What stands behind the views that show people's names: read with the caller's rights.
 
+use std::collections::HashSet;
+
 use pgrx::iter::{SetOfIterator, TableIterator};
 use pgrx::prelude::*;
+use uuid::Uuid;
 
 use super::fail::or_raise;
+use crate::pg::error::PgError;
 use crate::pg::identity::as_extension_owner;
 use crate::pg::{process, shared};
-use crate::store::config;
 use crate::store::mapped::Mapped;
 use crate::store::sql::{self, get, maybe};
+use crate::store::{app, config};
 
 /// The mapping, if there is one whose tables are all there; views show nothing otherwise.
 fn mapped() -> Option<Mapped> {
@@ -62,19 +66,53 @@ fn read_at_risk() -> TableIterator<
         name!(is_connected, Option<bool>),
     ),
 > {
-    let rows = mapped().map_or_else(Vec::new, |mapped| {
-        or_raise(sql::read(&mapped.view_at_risk(), &[], |row| {
-            Ok((
+    let rows = mapped().map_or_else(Vec::new, |mapped| or_raise(coming(&mapped)));
+    TableIterator::new(rows)
+}
+
+type AtRisk = (
+    Option<pgrx::Uuid>,
+    Option<pgrx::Uuid>,
+    Option<String>,
+    Option<TimestampWithTimeZone>,
+    Option<bool>,
+    Option<bool>,
+);
+
+/// Coming sessions as the caller sees them. Whether their tutors are connected is no secret to those
+/// who see the session: its status says as much.
+fn coming(mapped: &Mapped) -> Result<Vec<AtRisk>, PgError> {
+    let sessions = sql::read(&mapped.view_coming(), &[], |row| {
+        let tutor = sql::maybe_uuid(row, 2)?;
+        let soon = maybe::<bool>(row, 6)?.unwrap_or(false);
+        Ok((
+            tutor,
+            soon,
+            (
                 maybe(row, 1)?,
                 maybe(row, 2)?,
                 maybe(row, 3)?,
                 maybe(row, 4)?,
-                maybe(row, 5)?,
-                maybe(row, 6)?,
+                get(row, 5)?,
+            ),
+        ))
+    })?;
+    let tutors: HashSet<Uuid> = sessions.iter().filter_map(|(tutor, ..)| *tutor).collect();
+    let connected = app::connected(mapped, &tutors.into_iter().collect::<Vec<_>>())?;
+    let rows = sessions
+        .into_iter()
+        .filter_map(|(tutor, soon, (id, of, name, start, lacks))| {
+            let is_connected = tutor.is_some_and(|tutor| connected.contains(&tutor));
+            (!is_connected || soon && lacks).then_some((
+                id,
+                of,
+                name,
+                start,
+                Some(lacks),
+                Some(is_connected),
             ))
-        }))
-    });
-    TableIterator::new(rows)
+        });
+    Ok(rows.collect())
 }
 
 #[allow(clippy::type_complexity)]

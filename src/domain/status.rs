@@ -107,8 +107,12 @@ pub fn explain(situation: Situation<'_>) -> (String, Option<Action>) {
         copy,
         viewer,
     } = situation;
+    let is_open = matches!(
+        state,
+        State::Pending | State::Creating | State::Retrying | State::InDoubt
+    );
     if viewer == Viewer::Student
-        && !copy
+        && !(copy && is_open)
         && let Some(text) = for_student(state, reason)
     {
         let action = (state == State::Failed).then_some(SUPPORT);

@@ -5,7 +5,7 @@
 //! table for every statement over it, in a security-restricted operation, as logical replication
 //! does since PostgreSQL 16.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
 
 use chrono::{DateTime, Utc};
@@ -125,6 +125,17 @@ pub fn wanting(mapped: &Mapped) -> Result<Vec<Uuid>, PgError> {
     read_as_owner(&mapped.config().sessions, || {
         sql::query(&mapped.wanting_ids(), &[], |row| uuid_at(row, 1))
     })
+}
+
+/// Which of some tutors have a connection that may be used, whoever asks.
+pub fn connected(mapped: &Mapped, tutors: &[Uuid]) -> Result<HashSet<Uuid>, PgError> {
+    let tutors = from_uuids(tutors.iter().copied());
+    let found = read_as_owner(&mapped.config().connections, || {
+        sql::read(&mapped.view_connected(), &[tutors.into()], |row| {
+            uuid_at(row, 1)
+        })
+    })?;
+    Ok(found.into_iter().collect())
 }
 
 /// Reads people's names, by id.

@@ -63,6 +63,10 @@ impl Office<'_> {
             Ok(Written::Moved) => {
                 jobs::keep_meeting(session, provider, meeting, times)?;
                 jobs::follow(session)?;
+                if !flight.claimed.moved {
+                    self.chronicle
+                        .link(provider, flight.claimed.age(Utc::now()));
+                }
                 let text = "The session was put to another time while its meeting was made; the meeting follows.";
                 self.go_on(flight, Reason::SessionMoved, text, Duration::ZERO, false)?;
                 State::Ready

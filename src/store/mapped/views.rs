@@ -14,8 +14,7 @@ impl Mapped {
                FROM {sessions} s \
                JOIN {profiles} t ON {tid} = {tutor} \
                {join} {profiles} st ON {sid} = {student} \
-              WHERE {lacks} AND {open} AND {start} > pg_catalog.now() \
-              ORDER BY {start}, {id}",
+              WHERE {lacks} AND {open} AND {start} > pg_catalog.now()",
             id = self.s("id"),
             booking = self.or_null("s", Table::Sessions, "booking_id", "uuid"),
             tname = name("t"),
@@ -40,34 +39,38 @@ impl Mapped {
         )
     }
 
-    /// Rows of `meetlink.at_risk` before the state of their jobs is joined.
-    pub fn view_at_risk(&self) -> String {
-        let active = match self.column("c", Table::Connections, "is_active") {
-            Some(active) => format!("COALESCE({active}, true)"),
-            None => "true".to_owned(),
-        };
+    /// Coming sessions that lack a link or start within a day, with their tutors.
+    pub fn view_coming(&self) -> String {
         format!(
-            "SELECT * FROM ( \
-               SELECT {id}::uuid AS id, {tutor}::uuid AS tutor, {name} AS name, \
-                      {start} AS start, {lacks} AS lacks, \
-                      EXISTS (SELECT FROM {connections} c WHERE {theirs} = {tutor} AND {active} \
-                                 AND {status} = 'connected') AS connected \
-                 FROM {sessions} s LEFT JOIN {profiles} t ON {tid} = {tutor} \
-                WHERE {open} AND {start} > pg_catalog.now()) r \
-              WHERE r.lacks AND (r.start < pg_catalog.now() + interval '24 hours' OR NOT r.connected) \
-                 OR NOT r.connected AND r.start < pg_catalog.now() + interval '24 hours'",
+            "SELECT {id}::uuid, {tutor}::uuid, {name}, {start}, {lacks}, \
+                    {start} < pg_catalog.now() + interval '24 hours' \
+               FROM {sessions} s LEFT JOIN {profiles} t ON {tid} = {tutor} \
+              WHERE {open} AND {start} > pg_catalog.now() \
+                AND ({lacks} OR {start} < pg_catalog.now() + interval '24 hours')",
             id = self.s("id"),
             tutor = self.s("tutor_id"),
             name = self.text("t", Table::Profiles, "full_name"),
             start = self.s("scheduled_start_at"),
             lacks = self.lacks_link(),
-            connections = self.connections,
-            theirs = self.c("tutor_id"),
-            status = self.text("c", Table::Connections, "connection_status"),
             sessions = self.sessions,
             profiles = self.profiles,
             tid = self.or_null("t", Table::Profiles, "id", "uuid"),
             open = self.is_open(),
+        )
+    }
+
+    /// Which of some tutors have a connection that may be used. `$1`: their ids.
+    pub fn view_connected(&self) -> String {
+        let active = match self.column("c", Table::Connections, "is_active") {
+            Some(active) => format!("COALESCE({active}, true)"),
+            None => "true".to_owned(),
+        };
+        format!(
+            "SELECT DISTINCT {tutor}::uuid FROM {} c \
+              WHERE {tutor} = ANY ($1) AND {active} AND {} = 'connected'",
+            self.connections,
+            self.text("c", Table::Connections, "connection_status"),
+            tutor = self.c("tutor_id"),
         )
     }
 
