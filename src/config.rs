@@ -16,6 +16,13 @@ static ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
 static KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static KEY_COMMAND: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static CA_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static WEBHOOK_URL: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static WEBHOOK_SECRET_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static SMTP_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static MAIL_FROM: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static MAIL_OPERATOR: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static KEEP_ATTEMPTS: GucSetting<i32> = GucSetting::<i32>::new(90 * 1_440);
+static KEEP_NOTIFICATIONS: GucSetting<i32> = GucSetting::<i32>::new(90 * 1_440);
 static CONCURRENCY: GucSetting<i32> = GucSetting::<i32>::new(32);
 static REQUEST_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static MAX_ATTEMPTS: GucSetting<i32> = GucSetting::<i32>::new(10);
@@ -63,6 +70,30 @@ pub fn define() {
             c"Needed only where calls to providers pass a gateway with a certificate of its own.",
             &CA_FILE,
         ),
+        (
+            c"meetlink.webhook_secret_file",
+            c"File with the secrets that sign webhooks.",
+            c"Lines of whsec_ and base64 (Standard Webhooks); each signs.",
+            &WEBHOOK_SECRET_FILE,
+        ),
+        (
+            c"meetlink.smtp_file",
+            c"File with the URL of the mail server for notifications.",
+            c"smtps://user:password@host:465, or smtp://host:587 (STARTTLS). Empty: no mail.",
+            &SMTP_FILE,
+        ),
+        (
+            c"meetlink.mail_from",
+            c"Sender of the mails.",
+            c"An address, or a name and an address in angle brackets.",
+            &MAIL_FROM,
+        ),
+        (
+            c"meetlink.mail_operator",
+            c"Address that gets the mails for operators.",
+            c"Empty: they get none.",
+            &MAIL_OPERATOR,
+        ),
     ] {
         GucRegistry::define_string_guc(
             name,
@@ -93,7 +124,37 @@ pub fn define() {
         GucContext::Sighup,
         GucFlags::default(),
     );
+    for (name, short, setting) in [
+        (
+            c"meetlink.keep_attempts",
+            c"How long the ledger of attempts is kept.",
+            &KEEP_ATTEMPTS,
+        ),
+        (
+            c"meetlink.keep_notifications",
+            c"How long resolved notifications are kept.",
+            &KEEP_NOTIFICATIONS,
+        ),
+    ] {
+        GucRegistry::define_int_guc(
+            name,
+            short,
+            c"The worker removes what is older, a little at a time. 0: never.",
+            setting,
+            0,
+            i32::MAX,
+            GucContext::Sighup,
+            GucFlags::UNIT_MIN,
+        );
+    }
     define_durations();
+    guc::define_url(
+        c"meetlink.webhook_url",
+        c"URL that gets each notification as a webhook.",
+        c"https, or http on a loopback address. Empty: none.",
+        &WEBHOOK_URL,
+        check_url,
+    );
     for (name, short, setting) in [
         (
             c"meetlink.google_token_url",
@@ -189,6 +250,20 @@ pub struct Settings {
     pub policy: Policy,
     /// `meetlink.settle_time`
     pub settle: Duration,
+    /// `meetlink.webhook_url`
+    pub webhook_url: Option<String>,
+    /// `meetlink.webhook_secret_file`
+    pub webhook_secret_file: Option<String>,
+    /// `meetlink.smtp_file`
+    pub smtp_file: Option<String>,
+    /// `meetlink.mail_from`
+    pub mail_from: Option<String>,
+    /// `meetlink.mail_operator`
+    pub mail_operator: Option<String>,
+    /// `meetlink.keep_attempts`, in minutes
+    pub keep_attempts: i64,
+    /// `meetlink.keep_notifications`, in minutes
+    pub keep_notifications: i64,
     google: Endpoints,
     zoom: Endpoints,
 }
@@ -209,6 +284,13 @@ impl Settings {
                 max_attempts: u32::try_from(MAX_ATTEMPTS.get()).unwrap_or(1),
             },
             settle: milliseconds(&SETTLE_TIME),
+            webhook_url: text(&WEBHOOK_URL),
+            webhook_secret_file: text(&WEBHOOK_SECRET_FILE),
+            smtp_file: text(&SMTP_FILE),
+            mail_from: text(&MAIL_FROM),
+            mail_operator: text(&MAIL_OPERATOR),
+            keep_attempts: KEEP_ATTEMPTS.get().into(),
+            keep_notifications: KEEP_NOTIFICATIONS.get().into(),
             google: endpoints(&GOOGLE_TOKEN, &GOOGLE_API),
             zoom: endpoints(&ZOOM_TOKEN, &ZOOM_API),
         }

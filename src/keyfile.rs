@@ -109,9 +109,14 @@ pub fn load(
 const FILE: &str = "meetlink.key_file";
 const COMMAND: &str = "meetlink.key_command";
 
-/// Reads the key file. Opened first and checked on the open file, so that what is checked is what is
-/// read.
+/// Reads the key file.
 fn read(path: Option<&str>) -> Result<KeyRing, KeyFileError> {
+    KeyRing::parse(&private_text(path)?).map_err(KeyFileError::Content)
+}
+
+/// Reads a file that nobody else may. Opened first and checked on the open file, so that what is
+/// checked is what is read.
+pub fn private_text(path: Option<&str>) -> Result<Zeroizing<String>, KeyFileError> {
     let path = path.ok_or(KeyFileError::NotSet)?;
     let unreadable = |error: std::io::Error| KeyFileError::Unreadable(error.kind());
     // Opening a pipe that nobody writes to would hang the worker.
@@ -134,7 +139,7 @@ fn read(path: Option<&str>) -> Result<KeyRing, KeyFileError> {
     file.take(LIMIT)
         .read_to_string(&mut text)
         .map_err(unreadable)?;
-    KeyRing::parse(&text).map_err(KeyFileError::Content)
+    Ok(text)
 }
 
 #[cfg(test)]

@@ -11,7 +11,6 @@ mod config;
 mod domain;
 mod keycommand;
 mod keyfile;
-#[allow(dead_code, reason = "the delivery of notifications is to use it")]
 mod mail;
 mod net;
 mod pg;

@@ -129,12 +129,18 @@ fn with_body(
     builder: RequestBuilder<ureq::typestate::WithBody>,
     request: &Request,
 ) -> Result<ureq::http::Response<ureq::Body>, Error> {
-    let builder = authorize(builder, &request.auth);
+    let mut builder = authorize(builder, &request.auth);
+    for (name, value) in &request.headers {
+        builder = builder.header(*name, value);
+    }
     match &request.body {
         Body::Empty => builder.send_empty(),
         Body::Json(value) => builder
             .header("content-type", "application/json")
             .send(value.to_string()),
+        Body::Text(text) => builder
+            .header("content-type", "application/json")
+            .send(text),
         // The answer holds tokens: the connection, and the buffer that it was read into, end with
         // it. That costs a handshake for a refresh, of which a tutor needs one an hour.
         Body::Form(fields) => builder

@@ -43,7 +43,7 @@ fn attach(oids: [Option<Oid>; 3], columns: &Value, options: Value) -> Result<Val
         ));
     }
     let mut relations: BTreeMap<Table, Relation> = BTreeMap::new();
-    for (table, oid) in Table::ALL.into_iter().zip(oids) {
+    for (table, oid) in Table::NEEDED.into_iter().zip(oids) {
         match look(table, oid)? {
             Ok(relation) => {
                 relations.insert(table, relation);
@@ -62,17 +62,33 @@ fn attach(oids: [Option<Oid>; 3], columns: &Value, options: Value) -> Result<Val
              random key (openssl rand -hex 32) before it in meetlink.key_file"
         )));
     }
-    let types = relations
+    let mut types: BTreeMap<_, _> = relations
         .iter()
         .map(|(table, r)| (*table, r.columns.clone()))
         .collect();
-    let mapping = match Mapping::check(columns, &types) {
-        Ok(mapping) => mapping,
-        Err(more) => {
-            misfits.extend(more);
-            Mapping::default()
+    let told = notifications(relations.get(&Table::Sessions), columns, &options)?;
+    let (mut notifications, asked_for) = match told {
+        Told::Nobody => (None, false),
+        Told::Misfit(misfit) => {
+            misfits.push(misfit);
+            (None, true)
+        }
+        Told::In(relation, asked_for) => {
+            types.insert(Table::Notifications, relation.columns.clone());
+            (Some(relation), asked_for)
         }
     };
+    let mut checked = Mapping::check(columns, &types);
+    if checked.is_err() && notifications.is_some() && !asked_for {
+        // A table that only happens to have this name is none of our business.
+        types.remove(&Table::Notifications);
+        notifications = None;
+        checked = Mapping::check(columns, &types);
+    }
+    let mapping = checked.unwrap_or_else(|more| {
+        misfits.extend(more);
+        Mapping::default()
+    });
     let found = (
         relations.get(&Table::Sessions),
         relations.get(&Table::Connections),
@@ -86,7 +102,8 @@ fn attach(oids: [Option<Oid>; 3], columns: &Value, options: Value) -> Result<Val
     let ids = [sessions.oid, connections.oid, profiles.oid];
     triggers::add(sessions, connections, &mapping)?;
     let config = as_extension_owner(|| {
-        config::write(ids, &mapping, options)?;
+        let notifications = notifications.map(|relation| relation.oid);
+        config::write(ids, notifications, &mapping, options)?;
         inbox::add_operator_note()?;
         config::read()
     })?;
@@ -135,6 +152,54 @@ fn look(table: Table, oid: Option<Oid>) -> Result<Result<Relation, Misfit>, PgEr
     Ok(Ok(relation))
 }
 
+/// Where the application tells people something.
+enum Told {
+    /// Nowhere.
+    Nobody,
+    /// Here; asked for, or found by its name.
+    In(Relation, bool),
+    /// The one that was asked for cannot be used.
+    Misfit(Misfit),
+}
+
+/// Finds the application's own table of notifications: by `options.notifications`, else by its name
+/// beside the sessions. `false` wants none.
+fn notifications(
+    sessions: Option<&Relation>,
+    columns: &Value,
+    options: &Value,
+) -> Result<Told, PgError> {
+    let table = Table::Notifications;
+    let misfit = |text: &str| Ok(Told::Misfit(Misfit(text.to_owned())));
+    let (oid, asked_for) = match &options["notifications"] {
+        Value::Bool(false) => return Ok(Told::Nobody),
+        Value::String(name) => (tables::named(name)?, true),
+        Value::Null => {
+            let beside = match sessions {
+                Some(sessions) => tables::beside(sessions.oid, table.default_name())?,
+                None => None,
+            };
+            (beside, !columns[table.key()].is_null())
+        }
+        _ => return misfit("options.notifications must be the name of a table, or false"),
+    };
+    let Some(oid) = oid else {
+        return if asked_for {
+            misfit("notifications: no such table; name its schema too (options.notifications)")
+        } else {
+            Ok(Told::Nobody)
+        };
+    };
+    if !asked_for && !owns(oid) {
+        return Ok(Told::Nobody);
+    }
+    Ok(match look(table, Some(oid))? {
+        Ok(relation) => Told::In(relation, asked_for),
+        Err(misfit) if asked_for => Told::Misfit(misfit),
+        Err(_) => Told::Nobody,
+    })
+}
+
 fn check_options(options: &Value, misfits: &mut Vec<Misfit>) {
     let Some(map) = options.as_object() else {
         misfits.push(Misfit("options must be a JSON object".to_owned()));
@@ -152,7 +217,14 @@ fn check_options(options: &Value, misfits: &mut Vec<Misfit>) {
                     ));
                 }
             }
-            "token_format" | "token_key" => {}
+            "token_format" | "token_key" | "notifications" => {}
+            "reconnect_url" => {
+                if !value.as_str().is_some_and(is_page) {
+                    misfits.push(Misfit(
+                        "options.reconnect_url must be a path, or an https URL".to_owned(),
+                    ));
+                }
+            }
             "caller_setting" => {
                 if !value.as_str().is_some_and(caller::is_setting) {
                     misfits.push(Misfit(
@@ -170,6 +242,12 @@ fn check_options(options: &Value, misfits: &mut Vec<Misfit>) {
             ))),
         }
     }
+}
+
+/// Whether a text leads to a page of the application.
+fn is_page(text: &str) -> bool {
+    let plain = text.len() <= 2_000 && text.bytes().all(|b| b.is_ascii_graphic());
+    plain && (text.starts_with("https://") || text.starts_with('/') && !text.starts_with("//"))
 }
 
 /// Whether a key is the one that seals envelopes, as far as that can be seen without running a

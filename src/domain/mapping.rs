@@ -14,11 +14,20 @@ pub enum Table {
     Connections,
     /// People.
     Profiles,
+    /// Where the application tells people something; it may have none.
+    Notifications,
 }
 
 impl Table {
+    /// Those without which nothing works: the arguments of `meetlink_attach`, in their order.
+    pub const NEEDED: [Table; 3] = [Table::Sessions, Table::Connections, Table::Profiles];
     /// All of them.
-    pub const ALL: [Table; 3] = [Table::Sessions, Table::Connections, Table::Profiles];
+    pub const ALL: [Table; 4] = [
+        Table::Sessions,
+        Table::Connections,
+        Table::Profiles,
+        Table::Notifications,
+    ];
 
     /// Key in the `columns` argument of `meetlink_attach`, and name of the argument itself.
     pub fn key(self) -> &'static str {
@@ -26,6 +35,7 @@ impl Table {
             Table::Sessions => "sessions",
             Table::Connections => "connections",
             Table::Profiles => "profiles",
+            Table::Notifications => "notifications",
         }
     }
 
@@ -35,6 +45,7 @@ impl Table {
             Table::Sessions => "sessions",
             Table::Connections => "tutor_video_provider_connections",
             Table::Profiles => "profiles",
+            Table::Notifications => "notifications",
         }
     }
 
@@ -43,6 +54,7 @@ impl Table {
             Table::Sessions => SESSIONS,
             Table::Connections => CONNECTIONS,
             Table::Profiles => PROFILES,
+            Table::Notifications => NOTIFICATIONS,
         }
     }
 }
@@ -143,6 +155,14 @@ const PROFILES: &[Role] = &[
     may("role", Kind::Text),
 ];
 
+const NOTIFICATIONS: &[Role] = &[
+    need("user_id", Kind::Uuid),
+    need("message", Kind::LongText),
+    may("type", Kind::Text),
+    may("title", Kind::LongText),
+    may("link", Kind::LongText),
+];
+
 /// Type of a column as the catalog tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ColumnType {
@@ -194,7 +214,7 @@ impl Mapping {
         for key in wished.keys() {
             if !Table::ALL.iter().any(|table| table.key() == key) {
                 misfits.push(Misfit(format!(
-                    "columns has the key \"{}\"; it may have sessions, connections and profiles",
+                    "columns has the key \"{}\"; it may have sessions, connections, profiles and notifications",
                     shorten(key)
                 )));
             }
@@ -255,7 +275,7 @@ impl Mapping {
 
     /// Whether every column that meetlink cannot do without has its place.
     pub fn is_whole(&self) -> bool {
-        Table::ALL.iter().all(|table| {
+        Table::NEEDED.iter().all(|table| {
             let mut needed = table.roles().iter().filter(|role| role.required);
             needed.all(|role| self.column(*table, role.name).is_some())
         })

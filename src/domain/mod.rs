@@ -8,6 +8,7 @@ pub mod failure;
 pub mod keyring;
 pub mod mapping;
 pub mod meeting;
+pub mod notice;
 mod own_cipher;
 #[cfg(test)]
 pub mod random;
@@ -19,5 +20,4 @@ pub mod status;
 pub mod timeline;
 pub mod token_format;
 pub mod vault;
-#[allow(dead_code, reason = "the delivery of notifications is to use it")]
 pub mod webhook;

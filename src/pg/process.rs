@@ -374,6 +374,35 @@ pub fn preloading() -> bool {
     unsafe { pg_sys::process_shared_preload_libraries_in_progress && !pg_sys::IsBinaryUpgrade }
 }
 
+/// How much an outcome matters to whoever reads the server's log. At the default level of
+/// `log_min_messages` the first two are left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weight {
+    /// As it should be.
+    Fine,
+    /// Passing trouble.
+    Passing,
+    /// Somebody has to know.
+    Telling,
+    /// The operator has to act, or a session goes without a link.
+    Grave,
+}
+
+/// A line in the server's log; its text is made only where the level is logged.
+pub fn log_line(weight: Weight, text: impl FnOnce() -> String) {
+    let level = match weight {
+        Weight::Fine => PgLogLevel::DEBUG1,
+        Weight::Passing => PgLogLevel::NOTICE,
+        Weight::Telling => PgLogLevel::LOG,
+        Weight::Grave => PgLogLevel::WARNING,
+    };
+    // SAFETY: a look at the settings.
+    if unsafe { pg_sys::message_level_is_interesting(level as i32) } {
+        let code = PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION;
+        error::report(level, code, text(), None);
+    }
+}
+
 /// A WARNING in the server log, with a hint.
 pub fn warn(message: &str, hint: &str) {
     let code = PgSqlErrorCode::ERRCODE_WARNING;

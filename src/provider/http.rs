@@ -42,6 +42,8 @@ pub enum Body {
     Empty,
     /// `application/json`.
     Json(Value),
+    /// `application/json`, as these very bytes: they are signed.
+    Text(String),
     /// `application/x-www-form-urlencoded`; values may be secrets.
     Form(Vec<(&'static str, Secret)>),
 }
@@ -68,6 +70,8 @@ pub struct Request {
     pub body: Body,
     /// Consequence of arriving.
     pub effect: Effect,
+    /// Further headers.
+    pub headers: Vec<(&'static str, String)>,
 }
 
 impl Request {
@@ -79,6 +83,7 @@ impl Request {
             auth,
             body: Body::Empty,
             effect: Effect::Repeatable,
+            headers: Vec::new(),
         }
     }
 

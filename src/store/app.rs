@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::mapped::Mapped;
 use super::sql::{self, from_uuid, from_uuids, get, maybe, maybe_uuid, uuid_at};
 use crate::domain::meeting::Meeting;
+use crate::domain::notice::Kind;
 use crate::domain::search_path::guarded;
 use crate::pg::error::{PgError, catch};
 use crate::pg::{Oid, identity, process, xact};
@@ -258,6 +259,38 @@ pub fn mark_reauth(
     write_as_owner(&mapped.config().connections, || {
         let parameters = [from_uuid(tutor).into(), provider.into(), old.into()];
         Ok(sql::execute(&mapped.mark_reauth(), &parameters)? > 0)
+    })
+}
+
+/// Tells a person something in the application's own table.
+pub fn tell(mapped: &Mapped, user: Uuid, kind: Kind, message: &str) -> Result<(), PgError> {
+    write_as_owner(&mapped.config().notifications, || {
+        let text = mapped.tell().ok_or_else(|| {
+            PgError::new(
+                PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+                "the application has no table of notifications",
+            )
+        })?;
+        sql::execute(
+            &text,
+            &[
+                from_uuid(user).into(),
+                message.into(),
+                kind.row_type().into(),
+                kind.title().into(),
+                mapped.reconnect_url().into(),
+            ],
+        )?;
+        Ok(())
+    })
+}
+
+/// A person's name and address.
+pub fn person(mapped: &Mapped, id: Uuid) -> Result<Option<(String, Option<String>)>, PgError> {
+    read_as_owner(&mapped.config().profiles, || {
+        sql::query_one(&mapped.load_person(), &[from_uuid(id).into()], |row| {
+            Ok((maybe::<String>(row, 1)?.unwrap_or_default(), maybe(row, 2)?))
+        })
     })
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::pg::Oid;
 
 use super::config::Config;
-use super::sql::{self, get};
+use super::sql::{self, get, maybe};
 use crate::domain::mapping::{ColumnType, Table};
 use crate::pg::error::PgError;
 
@@ -87,6 +87,27 @@ pub fn describe(oid: Oid) -> Result<Option<Relation>, PgError> {
     }))
 }
 
+/// A table by its qualified name, as the options give it.
+pub fn named(name: &str) -> Result<Option<Oid>, PgError> {
+    let found = sql::query_one(
+        "SELECT pg_catalog.to_regclass($1)::oid",
+        &[name.into()],
+        |row| maybe::<Oid>(row, 1),
+    )?;
+    Ok(found.flatten())
+}
+
+/// A table beside another, by its bare name.
+pub fn beside(table: Oid, name: &str) -> Result<Option<Oid>, PgError> {
+    sql::query_one(
+        "SELECT n.oid FROM pg_catalog.pg_class n JOIN pg_catalog.pg_class t \
+             ON t.relnamespace = n.relnamespace \
+          WHERE t.oid = $1 AND n.relname = $2 AND n.relkind IN ('r', 'p')",
+        &[table.into(), name.into()],
+        |row| get(row, 1),
+    )
+}
+
 /// The mapping as `meetlink_attach` returns it.
 pub fn summary(config: &Config) -> serde_json::Value {
     let name = |entry: &Option<(_, String)>| entry.as_ref().map(|(_, name)| name.clone());
@@ -102,10 +123,12 @@ pub fn summary(config: &Config) -> serde_json::Value {
         "sessions": name(&config.sessions),
         "connections": name(&config.connections),
         "profiles": name(&config.profiles),
+        "notifications": name(&config.notifications),
         "columns": {
             "sessions": columns(Table::Sessions),
             "connections": columns(Table::Connections),
             "profiles": columns(Table::Profiles),
+            "notifications": columns(Table::Notifications),
         },
         "options": config.options,
     })

@@ -21,6 +21,8 @@ pub struct Config {
     pub connections: Option<(Oid, String)>,
     /// Profiles table.
     pub profiles: Option<(Oid, String)>,
+    /// Where the application tells people something, if it does.
+    pub notifications: Option<(Oid, String)>,
     /// Whether this is the database where meetlink was attached, and not a copy of it.
     pub at_home: bool,
     /// Whether the server was put back to an earlier time and nobody has said yet that meetings may
@@ -47,7 +49,9 @@ pub fn read() -> Result<Option<Config>, PgError> {
                 c.connections::oid, CASE WHEN ct.relkind IN ('r', 'p') THEN pg_catalog.format('%I.%I', cn.nspname, ct.relname) END, \
                 c.profiles::oid, CASE WHEN pt.relkind IN ('r', 'p') THEN pg_catalog.format('%I.%I', pn.nspname, pt.relname) END, \
                 st.relkind IN ('r', 'p'), ct.relkind IN ('r', 'p'), pt.relkind IN ('r', 'p'), \
-                COALESCE(h.went_back, false) \
+                COALESCE(h.went_back, false), c.notifications::oid, \
+                CASE WHEN nt.relkind IN ('r', 'p') THEN pg_catalog.format('%I.%I', nn.nspname, nt.relname) END, \
+                nt.relkind IN ('r', 'p') \
            FROM meetlink.config c \
            LEFT JOIN meetlink.home h ON h.singleton \
            LEFT JOIN (pg_catalog.pg_class st JOIN pg_catalog.pg_namespace sn \
@@ -55,7 +59,9 @@ pub fn read() -> Result<Option<Config>, PgError> {
            LEFT JOIN (pg_catalog.pg_class ct JOIN pg_catalog.pg_namespace cn \
                       ON cn.oid = ct.relnamespace) ON ct.oid = c.connections \
            LEFT JOIN (pg_catalog.pg_class pt JOIN pg_catalog.pg_namespace pn \
-                      ON pn.oid = pt.relnamespace) ON pt.oid = c.profiles",
+                      ON pn.oid = pt.relnamespace) ON pt.oid = c.profiles \
+           LEFT JOIN (pg_catalog.pg_class nt JOIN pg_catalog.pg_namespace nn \
+                      ON nn.oid = nt.relnamespace) ON nt.oid = c.notifications",
         &[system.as_str().into(), database.into()],
         |row| {
             let table = |oid: usize, name: usize, there: usize| -> Result<_, PgError> {
@@ -73,6 +79,7 @@ pub fn read() -> Result<Option<Config>, PgError> {
                 sessions: table(4, 5, 10)?,
                 connections: table(6, 7, 11)?,
                 profiles: table(8, 9, 12)?,
+                notifications: table(14, 15, 16)?,
             })
         },
     )
@@ -97,23 +104,26 @@ pub fn set_paused(paused: bool) -> Result<bool, PgError> {
 /// Stores the mapping; where there never was one, this is its home.
 pub fn write(
     tables: [Oid; 3],
+    notifications: Option<Oid>,
     mapping: &Mapping,
     options: serde_json::Value,
 ) -> Result<(), PgError> {
     let [sessions, connections, profiles] = tables;
     sql::execute(
-        "INSERT INTO meetlink.config AS c (sessions, connections, profiles, columns, options) \
-         VALUES ($1, $2, $3, $4, $5) \
+        "INSERT INTO meetlink.config AS c (sessions, connections, profiles, columns, options, notifications) \
+         VALUES ($1, $2, $3, $4, $5, $6) \
          ON CONFLICT (singleton) DO UPDATE \
             SET sessions = EXCLUDED.sessions, connections = EXCLUDED.connections, \
                 profiles = EXCLUDED.profiles, columns = EXCLUDED.columns, \
-                options = EXCLUDED.options, attached_at = pg_catalog.now()",
+                options = EXCLUDED.options, notifications = EXCLUDED.notifications, \
+                attached_at = pg_catalog.now()",
         &[
             sessions.into(),
             connections.into(),
             profiles.into(),
             JsonB(mapping.to_json()).into(),
             JsonB(options).into(),
+            notifications.into(),
         ],
     )?;
     home::settle()

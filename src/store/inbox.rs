@@ -48,6 +48,8 @@ pub struct Drained {
     pub jobs: Vec<(Uuid, State)>,
     /// How many sessions of which provider came without a link, and were never heard of before.
     pub fresh: BTreeMap<String, i64>,
+    /// Tutors whose connection changed.
+    pub tutors: Vec<Uuid>,
 }
 
 /// What became of named sessions.
@@ -70,9 +72,18 @@ pub struct Named {
 
 /// Turns inbox rows into jobs, `rows` of them at most.
 pub fn drain(mapped: &Mapped, rows: i64, lanes: &[&str]) -> Result<Drained, PgError> {
-    let (taken, named) = take(rows)?;
+    let Taken {
+        rows: taken,
+        named,
+        tutors,
+    } = take(rows)?;
     let Placed { jobs, fresh } = place(mapped, named, lanes)?;
-    Ok(Drained { taken, jobs, fresh })
+    Ok(Drained {
+        taken,
+        jobs,
+        fresh,
+        tutors,
+    })
 }
 
 /// Looks at named sessions and makes jobs of them. `lanes`: the providers that have one.
@@ -136,8 +147,18 @@ fn revisit(sessions: &[Uuid]) -> Result<Vec<(Uuid, State)>, PgError> {
     )
 }
 
+/// What was taken out of the inbox.
+pub struct Taken {
+    /// How many rows.
+    pub rows: i64,
+    /// The sessions that they are about.
+    pub named: Vec<Named>,
+    /// The tutors.
+    pub tutors: Vec<Uuid>,
+}
+
 /// Takes rows out; a tutor's row stands for the tutor's parked sessions.
-pub fn take(rows: i64) -> Result<(i64, Vec<Named>), PgError> {
+pub fn take(rows: i64) -> Result<Taken, PgError> {
     let (mut taken, mut operator, mut tutors) = (0, false, Vec::new());
     let named = sql::query(
         "WITH taken AS MATERIALIZED ( \
@@ -179,9 +200,13 @@ pub fn take(rows: i64) -> Result<(i64, Vec<Named>), PgError> {
         holds::release_operator_holds()?;
     }
     if !tutors.is_empty() {
-        holds::release_tutor_holds(tutors)?;
+        holds::release_tutor_holds(tutors.clone())?;
     }
-    Ok((taken, named.into_iter().flatten().collect()))
+    Ok(Taken {
+        rows: taken,
+        named: named.into_iter().flatten().collect(),
+        tutors: tutors.into_iter().map(sql::to_uuid).collect(),
+    })
 }
 
 /// Makes jobs of sessions that want a link, and brings those up to date that have one.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::sql::{self, from_uuid, get};
+use super::sql::{self, from_uuid, get, maybe_uuid};
 use crate::domain::failure::Reason;
 use crate::domain::meeting::Meeting;
 use crate::domain::state::State;
@@ -167,12 +167,12 @@ pub struct Setback<'a> {
     pub provider: Option<&'a str>,
 }
 
-/// Records a setback; gives the state that the job has then.
+/// Records a setback; gives the state that the job has then, and the tutor of its session.
 ///
 /// Where session or connection changed while the attempt was under way, its outcome is old news: a
 /// job is not parked for it, and does not wait.
-pub fn set_back(setback: &Setback<'_>) -> Result<State, PgError> {
-    let state = sql::query_one(
+pub fn set_back(setback: &Setback<'_>) -> Result<(State, Option<Uuid>), PgError> {
+    let known = sql::query_one(
         "UPDATE meetlink.jobs \
             SET state = CASE WHEN news AND $2 IN ('needs_action', 'failed') THEN 'pending' \
                              ELSE $2 END, \
@@ -187,7 +187,7 @@ pub fn set_back(setback: &Setback<'_>) -> Result<State, PgError> {
                                        WHEN $7 THEN may_exist_since END, \
                 provider = COALESCE($8, provider), lane = COALESCE($8, lane), \
                 changed_at = pg_catalog.now() \
-          WHERE session_id = $1 RETURNING state",
+          WHERE session_id = $1 RETURNING state, tutor_id",
         &[
             from_uuid(setback.session).into(),
             setback.state.as_str().into(),
@@ -199,9 +199,10 @@ pub fn set_back(setback: &Setback<'_>) -> Result<State, PgError> {
             setback.provider.into(),
             setback.just_lost.into(),
         ],
-        |row| Ok(State::parse(&get::<String>(row, 1)?)),
+        |row| Ok((State::parse(&get::<String>(row, 1)?), maybe_uuid(row, 2)?)),
     )?;
-    Ok(state.flatten().unwrap_or(setback.state))
+    let (state, tutor) = known.unwrap_or_default();
+    Ok((state.unwrap_or(setback.state), tutor))
 }
 
 /// Gives a claimed job back untouched, into the lane of `provider`: it waits for something that is

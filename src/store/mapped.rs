@@ -214,6 +214,47 @@ impl Mapped {
         })
     }
 
+    /// Name and address of a person. `$1`: the id.
+    pub fn load_person(&self) -> String {
+        format!(
+            "SELECT {}, {} FROM {} p WHERE {} = $1",
+            self.short_text("p", Table::Profiles, "full_name", 300),
+            self.short_text("p", Table::Profiles, "email", 320),
+            self.profiles,
+            self.or_null("p", Table::Profiles, "id", "uuid"),
+        )
+    }
+
+    /// Page of the application where a tutor connects an account.
+    pub fn reconnect_url(&self) -> Option<&str> {
+        self.config.options["reconnect_url"].as_str()
+    }
+
+    /// Adds a notification to the application's table. `$1` person, `$2` message, `$3` type, `$4`
+    /// title, `$5` link.
+    pub fn tell(&self) -> Option<String> {
+        let (_, table) = self.config.notifications.as_ref()?;
+        let mapping = &self.config.mapping;
+        let (mut names, mut values) = (Vec::new(), Vec::new());
+        for (at, role) in ["user_id", "message", "type", "title", "link"]
+            .iter()
+            .enumerate()
+        {
+            if let (Some(name), Some(cast)) = (
+                mapping.column(Table::Notifications, role),
+                mapping.cast(Table::Notifications, role),
+            ) {
+                names.push(quote_identifier(name));
+                values.push(format!("(${})::{cast}", at + 1));
+            }
+        }
+        Some(format!(
+            "INSERT INTO {table} ({}) VALUES ({})",
+            names.join(", "),
+            values.join(", ")
+        ))
+    }
+
     /// Connections of tutors. `$1`: their ids.
     pub fn load_connections(&self) -> &str {
         self.texts

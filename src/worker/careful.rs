@@ -25,7 +25,11 @@ fn text(error: &PgError) -> String {
 
 /// Drains the inbox, a session at a time.
 pub fn drain(mapped: &Mapped) -> Result<Drained, PgError> {
-    let (taken, named) = inbox::take(ROWS)?;
+    let inbox::Taken {
+        rows: taken,
+        named,
+        tutors,
+    } = inbox::take(ROWS)?;
     let (mut jobs, mut fresh) = (Vec::new(), BTreeMap::new());
     let lanes = rooms::lanes();
     for one in named {
@@ -46,7 +50,12 @@ pub fn drain(mapped: &Mapped) -> Result<Drained, PgError> {
     }
     // A full batch: there may be more, and the next step looks again.
     let taken = if taken >= ROWS { inbox::BATCH } else { taken };
-    Ok(Drained { taken, jobs, fresh })
+    Ok(Drained {
+        taken,
+        jobs,
+        fresh,
+        tutors,
+    })
 }
 
 /// Reads what claimed jobs are about, one by one; those that raise fail here.

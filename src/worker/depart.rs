@@ -202,6 +202,7 @@ fn settle(
     match ready {
         Ready::Over(state) => {
             jobs::finish(job.session, state)?;
+            office.notices.over(job.session);
             jobs::announce(job.session, state)?;
             after.ready |= state == State::Ready;
         }

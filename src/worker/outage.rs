@@ -48,6 +48,7 @@ impl Office<'_> {
                 reason: Reason::ProviderDown,
                 error: &failure.text,
             })?;
+            self.notices.down(provider, &failure.text);
         }
         Ok(breaker.open_for(now))
     }

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::chronicle::Chronicle;
 use super::flight::Flight;
+use super::notices::Notices;
 use super::rooms::Breakers;
 use crate::config::Settings;
 use crate::domain::breaker::Side;
@@ -16,6 +17,7 @@ use crate::domain::failure::{Class, Failure, Reason};
 use crate::domain::meeting::{JoinUrl, Meeting};
 use crate::domain::state::{Hold, State, Tries, after_failure};
 use crate::pg::error::PgError;
+use crate::pg::process::{self, Weight};
 use crate::pg::xact;
 use crate::provider::Provider;
 use crate::store::app;
@@ -39,6 +41,8 @@ pub struct Office<'a> {
     pub breakers: &'a RefCell<Breakers>,
     /// What happens, for the figures.
     pub chronicle: &'a Chronicle,
+    /// Who is told what.
+    pub notices: &'a Notices,
 }
 
 impl Office<'_> {
@@ -54,6 +58,7 @@ impl Office<'_> {
         let state = match written {
             Ok(Written::There) => {
                 jobs::finish_with(session, provider, meeting)?;
+                self.notices.made(flight.tutor, session, provider);
                 if !flight.claimed.moved {
                     self.chronicle
                         .link(provider, flight.claimed.age(Utc::now()));
@@ -155,6 +160,7 @@ impl Office<'_> {
             just_lost: false,
             provider: Some(flight.provider.name()),
         })
+        .map(|(state, _)| state)
     }
 
     /// A meeting was removed that its session no longer needed.
@@ -285,7 +291,7 @@ impl Office<'_> {
                 })?;
             }
         }
-        let state = jobs::set_back(&Setback {
+        let (state, tutor) = jobs::set_back(&Setback {
             session,
             state: verdict.state,
             delay: verdict.delay,
@@ -296,6 +302,10 @@ impl Office<'_> {
             just_lost: failure.class == Class::InDoubt && claimed.may_exist_since.is_none(),
             provider: name,
         })?;
+        if !claimed.gone && !claimed.moved {
+            self.notices
+                .failed(state, failure, (tutor, session), provider);
+        }
         jobs::announce(session, state)?;
         Ok(state)
     }
@@ -308,6 +318,7 @@ impl Office<'_> {
         outcome: Outcome<'_>,
     ) -> Result<(), PgError> {
         self.chronicle.attempt(provider, outcome.class());
+        log(claimed, provider, &outcome);
         jobs::record(&Attempt {
             session: claimed.session,
             provider,
@@ -345,6 +356,38 @@ impl Office<'_> {
         // A connection that cannot be marked now is found ended again by the next attempt.
         Ok(looked.unwrap_or(true))
     }
+}
+
+/// A line of the server's log: who, where, what, and how long it took. No text of anybody else.
+fn log(claimed: &Claimed, provider: Option<&str>, outcome: &Outcome<'_>) {
+    let failure = match outcome {
+        Outcome::Made | Outcome::Removed => None,
+        Outcome::Failed(failure) => Some(failure),
+    };
+    let weight = match failure.map(|failure| failure.class) {
+        None => Weight::Fine,
+        Some(Class::Retry | Class::RetryAfter | Class::RefreshToken) => Weight::Passing,
+        Some(Class::TutorMustAct | Class::InDoubt) => Weight::Telling,
+        Some(Class::OperatorMustAct | Class::Permanent) => Weight::Grave,
+    };
+    process::log_line(weight, || {
+        let took = Utc::now().timestamp_micros() - claimed.started_at;
+        let mut line = format!(
+            "meetlink: session {}: {} at {}, attempt {}, {} ms",
+            claimed.session.hyphenated(),
+            outcome.class(),
+            provider.unwrap_or("no provider"),
+            claimed.number,
+            took / 1_000,
+        );
+        if let Some(failure) = failure {
+            line.push_str(&format!(", reason {}", failure.reason.as_str()));
+            if let Some(status) = failure.status {
+                line.push_str(&format!(", status {status}"));
+            }
+        }
+        line
+    });
 }
 
 /// What writing a link came to.

@@ -11,8 +11,11 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+use super::deliver::Parcel;
+use super::outlets::Outlets;
 use crate::domain::failure::{Class, Failure, Reason};
 use crate::domain::meeting::Meeting;
+use crate::domain::notice::Channel;
 use crate::net::Client;
 use crate::pg::signals;
 use crate::provider::http::Request;
@@ -47,6 +50,15 @@ pub enum Work {
         /// The request.
         request: Request,
     },
+    /// Deliver a notification.
+    Deliver {
+        /// Its number.
+        id: i64,
+        /// The way.
+        channel: Channel,
+        /// What is sent.
+        parcel: Parcel,
+    },
 }
 
 /// How an attempt left its thread.
@@ -78,6 +90,15 @@ pub enum Report {
         account: Account,
         /// What the token endpoint granted.
         result: Result<Grant, Failure>,
+    },
+    /// Of a delivery.
+    Delivered {
+        /// Number of the notification.
+        id: i64,
+        /// The way.
+        channel: Channel,
+        /// Whether it was taken.
+        result: Result<(), Failure>,
     },
 }
 
@@ -115,11 +136,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Report {
-    /// The provider that was called.
-    pub fn provider(&self) -> &'static str {
+    /// The provider that was called, if one was.
+    pub fn provider(&self) -> Option<&'static str> {
         match self {
-            Report::Attempt { provider, .. } => provider,
-            Report::Refreshed { account, .. } => account.1,
+            Report::Attempt { provider, .. } => Some(provider),
+            Report::Refreshed { account, .. } => Some(account.1),
+            Report::Delivered { .. } => None,
         }
     }
 }
@@ -273,6 +295,19 @@ fn serve(inner: &Inner) {
                     .unwrap_or_else(|| Err(internal_fault()));
                 Report::Refreshed { account, result }
             }
+            Work::Deliver {
+                id,
+                channel,
+                parcel,
+            } => {
+                let result = guarded(|| send(&task.client, &parcel, id))
+                    .unwrap_or_else(|| Err(internal_fault()));
+                Report::Delivered {
+                    id,
+                    channel,
+                    result,
+                }
+            }
         };
         inner.release();
         inner.report(report);
@@ -305,6 +340,11 @@ fn undone(work: Work, failure: Failure) -> Report {
         },
         Work::Refresh { account, .. } => Report::Refreshed {
             account,
+            result: Err(failure),
+        },
+        Work::Deliver { id, channel, .. } => Report::Delivered {
+            id,
+            channel,
             result: Err(failure),
         },
     }
@@ -341,4 +381,15 @@ fn refresh(
     request: &Request,
 ) -> Result<Grant, Failure> {
     provider.granted(exchange(client, request), now())
+}
+
+fn send(client: &Client, parcel: &Parcel, id: i64) -> Result<(), Failure> {
+    Outlets::send(parcel, id, |request| match client.exchange(request) {
+        Ok(answer) => Ok(answer.status),
+        Err(_) => Err(Failure::new(
+            Class::Retry,
+            Reason::ProviderDown,
+            "The receiver could not be reached; check meetlink.webhook_url.",
+        )),
+    })
 }

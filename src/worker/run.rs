@@ -31,6 +31,7 @@ use crate::pg::{Oid, process, trigger, watch, xact};
 use crate::provider::Flow;
 use crate::store::config::Config;
 use crate::store::mapped::Mapped;
+use crate::store::retention;
 
 /// Wait where something is due that could not be claimed: somebody holds its row.
 const LOCKED_WAIT: Duration = Duration::from_secs(1);
@@ -40,6 +41,9 @@ const UNSAVED_WAIT: Duration = Duration::from_millis(500);
 const PREPARED_WAIT: Duration = Duration::from_secs(1);
 /// Attempts under way for each request at once: most of them rest or wait for a token then.
 const FLIGHTS_PER_REQUEST: usize = 16;
+/// How often what is too old is looked for, and the rest between two batches of it.
+const TRIM_WAIT: Duration = Duration::from_secs(3_600);
+const TRIM_REST: Duration = Duration::from_millis(500);
 /// How long a paused worker waits for what is under way.
 const PAUSE_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -112,6 +116,14 @@ struct Worker {
     clock: Clock,
     /// Whether the inbox held more than one step takes.
     more_inbox: bool,
+    /// When a delivery is due.
+    deliver_at: Option<Instant>,
+    /// Deliveries under way.
+    parcels: usize,
+    /// Whether a notification may be open.
+    open: bool,
+    /// When what is too old is removed.
+    trim_at: Instant,
     /// When a job is due that is not under way.
     due: Option<Instant>,
     /// When to look after prepared transactions.
@@ -151,6 +163,10 @@ impl Worker {
             proven: Cell::new(false),
             clock: Clock::new(),
             more_inbox: false,
+            deliver_at: Some(Instant::now()),
+            parcels: 0,
+            open: true,
+            trim_at: Instant::now(),
             due: None,
             // A predecessor may have known of one.
             prepared: Some(Instant::now()),
@@ -174,6 +190,7 @@ impl Worker {
                 self.show_keys();
                 self.proven.set(false);
                 self.fresh = true;
+                self.trim_at = Instant::now();
             }
             // The flags go down before the look, so that whatever comes later raises them again.
             let rung = self.slot.take_wake();
@@ -243,10 +260,20 @@ impl Worker {
         let until = match &self.trouble {
             Some(trouble) => Some(trouble.until),
             None if self.more_inbox => Some(Instant::now()),
-            None => [self.due, self.prepared, self.unsaved_at, resting, pausing]
-                .into_iter()
-                .flatten()
-                .min(),
+            None => {
+                let deliver = self.deliver_at.filter(|_| self.may_deliver());
+                let trim = self.mapped.as_ref().map(|_| self.trim_at);
+                let all = [
+                    self.due,
+                    self.prepared,
+                    self.unsaved_at,
+                    resting,
+                    pausing,
+                    deliver,
+                    trim,
+                ];
+                all.into_iter().flatten().min()
+            }
         };
         until.map(|at| at.saturating_duration_since(Instant::now()))
     }
@@ -254,11 +281,19 @@ impl Worker {
     fn is_time(&self) -> bool {
         let now = Instant::now();
         let past = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        past(self.due) || past(self.prepared) || self.pausing_since.is_some()
+        past(self.due)
+            || past(self.prepared)
+            || past(self.deliver_at.filter(|_| self.may_deliver()))
+            || past(Some(self.trim_at).filter(|_| self.mapped.is_some()))
+            || self.pausing_since.is_some()
     }
 
     fn may_call(&self) -> bool {
         self.settings.enabled && self.files.client.is_some() && self.pausing_since.is_none()
+    }
+
+    fn may_deliver(&self) -> bool {
+        self.may_call() && self.mapped.is_some()
     }
 
     /// One step if there is something to do; `check`: after a look at what there is to work on.
@@ -273,6 +308,7 @@ impl Worker {
                 self.clock.tell_steps()?;
             }
             self.look_after_prepared()?;
+            self.trim()?;
             if self.mapped.is_none() && self.reports.is_empty() {
                 return Ok(After::default());
             }
@@ -358,6 +394,10 @@ impl Worker {
             memory: self.memory(),
             look,
             careful: self.careful,
+            outlets: &self.files.outlets,
+            deliver: self.deliver_at.is_some_and(|at| at <= Instant::now()),
+            parcels: self.parcels,
+            open: self.open,
         };
         xact::transaction(|| {
             if heed && watch::altered() {
@@ -378,6 +418,20 @@ impl Worker {
             let open = xact::transaction(standing::prepared_transactions_open)?;
             self.prepared = open.then(|| Instant::now() + PREPARED_WAIT);
         }
+        Ok(())
+    }
+
+    /// Removes what is too old, a little at a time.
+    fn trim(&mut self) -> Result<(), PgError> {
+        if self.mapped.is_none() || self.trim_at > Instant::now() {
+            return Ok(());
+        }
+        let (attempts, notices) = (
+            self.settings.keep_attempts,
+            self.settings.keep_notifications,
+        );
+        let more = xact::transaction(|| retention::trim(attempts, notices))?;
+        self.trim_at = Instant::now() + if more { TRIM_REST } else { TRIM_WAIT };
         Ok(())
     }
 

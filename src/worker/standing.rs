@@ -5,6 +5,7 @@ use std::sync::Arc;
 use pgrx::PgSqlErrorCode;
 use uuid::Uuid;
 
+use super::outlets::Outlets;
 use super::rooms;
 use crate::config::Settings;
 use crate::domain::keyring::KeyRing;
@@ -114,6 +115,8 @@ pub struct Files {
     /// A client that trusts `meetlink.ca_file` as well; none while that cannot be used from the
     /// start.
     pub client: Option<Arc<Client>>,
+    /// Where notifications go.
+    pub outlets: Outlets,
     /// The first thing that is wrong, or nothing.
     pub complaint: String,
 }
@@ -126,16 +129,28 @@ impl Files {
             .keys()
             .map(Arc::new)
             .map_err(|(setting, e)| format!("{setting} cannot be used: {e}. {}", e.hint()));
-        let (client, complaint) = match client(settings) {
+        let (roots, mut complaint) = match roots(settings) {
+            Ok(roots) => (roots, None),
+            Err(complaint) => (None, Some(complaint)),
+        };
+        let built = if complaint.is_none() {
+            client(settings, roots.as_deref())
+        } else {
+            Err(complaint.take().unwrap_or_default())
+        };
+        let (client, complaint) = match built {
             Ok(client) => (Some(Arc::new(client)), None),
             Err(complaint) => (previous, Some(complaint)),
         };
+        let (outlets, muted) = Outlets::read(settings, roots.as_deref());
         let complaint = complaint
             .or_else(|| keys.as_ref().err().cloned())
+            .or(muted)
             .unwrap_or_default();
         Self {
             keys,
             client,
+            outlets,
             complaint,
         }
     }
@@ -154,18 +169,14 @@ impl Files {
     }
 }
 
-fn client(settings: &Settings) -> Result<Client, String> {
-    let roots = match &settings.ca_file {
-        Some(path) => Some(
-            std::fs::read(path)
-                .map_err(|e| format!("meetlink.ca_file cannot be read ({})", e.kind()))?,
-        ),
-        None => None,
+fn roots(settings: &Settings) -> Result<Option<Vec<u8>>, String> {
+    let read = |path: &String| {
+        std::fs::read(path).map_err(|e| format!("meetlink.ca_file cannot be read ({})", e.kind()))
     };
-    Client::new(
-        settings.request_timeout,
-        settings.concurrency,
-        roots.as_deref(),
-    )
-    .map_err(|why| format!("meetlink.ca_file cannot be used: {why}"))
+    settings.ca_file.as_ref().map(read).transpose()
+}
+
+fn client(settings: &Settings, roots: Option<&[u8]>) -> Result<Client, String> {
+    Client::new(settings.request_timeout, settings.concurrency, roots)
+        .map_err(|why| format!("meetlink.ca_file cannot be used: {why}"))
 }

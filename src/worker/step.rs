@@ -14,9 +14,12 @@ use uuid::Uuid;
 use super::access::Exchange;
 use super::careful;
 use super::chronicle::Chronicle;
+use super::deliver::{self, Parcel};
 use super::depart::depart;
 use super::flight::Flight;
+use super::notices::Notices;
 use super::outcome::Office;
+use super::outlets::Outlets;
 use super::pool::{Account, End, Report};
 use super::rooms::{self, Breakers, Tally};
 use super::tokens::{self, Renewal};
@@ -24,13 +27,16 @@ use crate::config::Settings;
 use crate::domain::breaker::Side;
 use crate::domain::failure::{Class, Failure, Reason};
 use crate::domain::keyring::KeyRing;
+use crate::domain::notice::Channel;
 use crate::domain::secret::Secret;
 use crate::domain::state::State;
 use crate::pg::error::PgError;
 use crate::pg::{process, xact};
 use crate::provider::Grant;
+use crate::store::app::{self, Connection};
 use crate::store::jobs::Claimed;
 use crate::store::mapped::Mapped;
+use crate::store::notices as table;
 use crate::store::{inbox, jobs};
 
 /// What one step sees of the worker.
@@ -63,6 +69,14 @@ pub struct View<'a> {
     pub breakers: &'a Breakers,
     /// Providers that the operator has configured; 0 where that is not known yet.
     pub configured: usize,
+    /// Where notifications go.
+    pub outlets: &'a Outlets,
+    /// Whether a delivery may be due.
+    pub deliver: bool,
+    /// Deliveries under way.
+    pub parcels: usize,
+    /// Whether a notification may be open.
+    pub open: bool,
     /// Whether the inbox may hold something.
     pub look: bool,
     /// Whether a row stopped the last step: each is looked at by itself then.
@@ -98,6 +112,12 @@ pub struct After {
     pub configured: Option<usize>,
     /// Whether there is more in the inbox.
     pub more_inbox: bool,
+    /// Deliveries that are made now.
+    pub parcels: Vec<(i64, Channel, Parcel)>,
+    /// Milliseconds until the next delivery is due, where that was looked up.
+    pub next_delivery: Option<Option<i64>>,
+    /// Whether a notification may be open now.
+    pub open: Option<bool>,
     /// Jobs claimed.
     pub claimed: usize,
     /// Whether a link became visible.
@@ -114,12 +134,15 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
     let mut after = After::default();
     let breakers = RefCell::new(view.breakers.clone());
     let chronicle = Chronicle::default();
+    let notices = Notices::default();
+    let mut deliver = view.deliver;
     let office = Office {
         settings: view.settings,
         mapped: view.mapped,
         random: &random,
         breakers: &breakers,
         chronicle: &chronicle,
+        notices: &notices,
     };
     for report in reports {
         match report {
@@ -130,6 +153,15 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
             }
             Report::Refreshed { account, result } => {
                 tokens::refresh_ended(view, &office, *account, result, &mut after)?;
+            }
+            Report::Delivered {
+                id,
+                channel,
+                result,
+            } => {
+                let attempts = table::attempts(*id, *channel)?;
+                deliver::ended(&office, *id, *channel, attempts, result)?;
+                deliver = true;
             }
         }
     }
@@ -146,7 +178,18 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
             for (provider, count) in &drained.fresh {
                 chronicle.sessions(provider, *count);
             }
+            if view.open && !drained.tutors.is_empty() {
+                let found = xact::subtransaction(|| app::connections(mapped, &drained.tutors));
+                let usable = found
+                    .unwrap_or_default()
+                    .into_iter()
+                    .filter(Connection::is_usable);
+                notices.connected(usable.map(|connection| connection.tutor));
+            }
             for (session, state) in drained.jobs {
+                if matches!(state, State::Ready | State::NotNeeded) {
+                    notices.over(session);
+                }
                 if state != State::Creating {
                     jobs::announce(session, state)?;
                 }
@@ -155,6 +198,15 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
         depart(view, mapped, &office, &mut after)?;
     }
     chronicle.write()?;
+    let own = view
+        .mapped
+        .is_some_and(|mapped| mapped.config().notifications.is_some());
+    let mut open = view.open;
+    deliver |= notices.write(&view.outlets.channels(own), &mut open)?;
+    after.open = Some(open);
+    if deliver && view.limit > 0 {
+        deliver::deliver(view, &office, &mut after)?;
+    }
     // The date of a request must not be much older than the request: none is marked that has to
     // wait for a thread.
     let queued = view.granted.iter().map(|(flight, _)| flight);
@@ -169,6 +221,7 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
     let only_links = after.launch.is_empty()
         && after.dequeued.is_empty()
         && after.renew.is_empty()
+        && after.parcels.is_empty()
         && reports.iter().all(|report| {
             matches!(
                 report,

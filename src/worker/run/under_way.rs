@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::super::access::Exchange;
+use super::super::deliver::AT_ONCE;
 use super::super::flight::Flight;
 use super::super::pool::{End, Report, Work};
 use super::super::step::After;
@@ -38,7 +39,10 @@ impl Worker {
     pub(super) fn collect(&mut self) -> bool {
         let before = self.reports.len();
         for report in self.pool.reports() {
-            self.sending.remove(report.provider());
+            match report.provider() {
+                Some(provider) => self.sending.remove(provider),
+                None => self.parcels = self.parcels.saturating_sub(1),
+            }
             match report {
                 Report::Attempt {
                     session,
@@ -79,11 +83,19 @@ impl Worker {
     }
 
     fn submit(&mut self, provider: &'static str, work: Work) {
-        if let Some(client) = &self.files.client {
+        if self.hand_over(work) {
             self.sending.add(provider);
-            self.pool
-                .submit(work, Arc::clone(client), self.settings.concurrency);
         }
+    }
+
+    /// Gives work to the threads; whether there is a client to do it with.
+    fn hand_over(&self, work: Work) -> bool {
+        let Some(client) = &self.files.client else {
+            return false;
+        };
+        let threads = self.settings.concurrency + AT_ONCE;
+        self.pool.submit(work, Arc::clone(client), threads);
+        true
     }
 
     /// Does what a committed step asks for.
@@ -119,6 +131,20 @@ impl Worker {
         for (flight, token) in after.launch {
             self.launch(flight, token);
         }
+        for (id, channel, parcel) in after.parcels {
+            let work = Work::Deliver {
+                id,
+                channel,
+                parcel,
+            };
+            self.parcels += usize::from(self.hand_over(work));
+        }
+        if let Some(next) = after.next_delivery {
+            let wait = next.and_then(|wait| u64::try_from(wait).ok());
+            self.deliver_at =
+                wait.and_then(|wait| Instant::now().checked_add(Duration::from_millis(wait)));
+        }
+        self.open = after.open.unwrap_or(self.open);
         if let Some(error) = after.unsaved_because {
             // What a trigger of the application says may quote a row.
             let why = if error.is_about_data() {
