@@ -104,15 +104,6 @@ COMMENT ON VIEW meetlink.at_risk IS
 COMMENT ON COLUMN meetlink.at_risk.who_acts IS
   'tutor, operator, or meetlink: it is at it by itself';
 
--- Seconds with as many digits as one can use: 0.087, 12.3, 4711.
-CREATE FUNCTION meetlink.readable(seconds double precision) RETURNS numeric
-  LANGUAGE sql IMMUTABLE PARALLEL SAFE
-  RETURN pg_catalog.round(seconds::numeric,
-                          CASE WHEN seconds < 10 THEN 3 WHEN seconds < 1000 THEN 1 ELSE 0 END);
-REVOKE ALL ON FUNCTION meetlink.readable(double precision) FROM PUBLIC;
-COMMENT ON FUNCTION meetlink.readable(double precision) IS
-  'Seconds rounded for people; behind meetlink.stats';
-
 CREATE VIEW meetlink.stats AS
 WITH periods (place, period, grain, start) AS (
   VALUES (1, 'hour', 'minute', pg_catalog.date_trunc('minute', pg_catalog.now() - interval '1 hour')),
@@ -151,16 +142,24 @@ figures AS (
          pg_catalog.min(bucket) FILTER (WHERE what = 'link' AND up_to >= 0.95 * links) AS b95,
          pg_catalog.min(bucket) FILTER (WHERE what = 'link' AND up_to >= 0.99 * links) AS b99
     FROM ranked GROUP BY place, period, provider)
-SELECT period, provider, COALESCE(sessions, 0)::bigint AS sessions, COALESCE(links, 0)::bigint AS links,
-       COALESCE(failures, 0)::bigint AS failures,
-       pg_catalog.round(100.0 * COALESCE(made, 0)
-                        / NULLIF(COALESCE(made, 0) + COALESCE(failures, 0), 0), 1) AS success_rate,
-       meetlink.readable(mean) AS mean,
-       meetlink.readable(0.001 * pg_catalog.power(1.05, b50 - 0.5)) AS p50,
-       meetlink.readable(0.001 * pg_catalog.power(1.05, b95 - 0.5)) AS p95,
-       meetlink.readable(0.001 * pg_catalog.power(1.05, b99 - 0.5)) AS p99
-  FROM figures
- ORDER BY place, provider <> 'all', provider;
+SELECT f.period, f.provider, COALESCE(f.sessions, 0)::bigint AS sessions,
+       COALESCE(f.links, 0)::bigint AS links, COALESCE(f.failures, 0)::bigint AS failures,
+       pg_catalog.round(100.0 * COALESCE(f.made, 0)
+                        / NULLIF(COALESCE(f.made, 0) + COALESCE(f.failures, 0), 0), 1) AS success_rate,
+       -- As many digits as one can use: 0.087, 12.3, 4711.
+       pg_catalog.round(f.mean::numeric, s.digits[1]) AS mean,
+       pg_catalog.round(s.seconds[2]::numeric, s.digits[2]) AS p50,
+       pg_catalog.round(s.seconds[3]::numeric, s.digits[3]) AS p95,
+       pg_catalog.round(s.seconds[4]::numeric, s.digits[4]) AS p99
+  FROM figures f
+ CROSS JOIN LATERAL (
+   SELECT pg_catalog.array_agg(u.seconds ORDER BY u.place) AS seconds,
+          pg_catalog.array_agg(CASE WHEN u.seconds < 10 THEN 3 WHEN u.seconds < 1000 THEN 1 ELSE 0 END
+                               ORDER BY u.place) AS digits
+     FROM (VALUES (1, f.mean), (2, 0.001 * pg_catalog.power(1.05, f.b50 - 0.5)),
+                  (3, 0.001 * pg_catalog.power(1.05, f.b95 - 0.5)),
+                  (4, 0.001 * pg_catalog.power(1.05, f.b99 - 0.5))) u(place, seconds)) s
+ ORDER BY f.place, f.provider <> 'all', f.provider;
 COMMENT ON VIEW meetlink.stats IS
   'The last hour (by minutes), 24 hours and 30 days (by hours), by provider and in all';
 COMMENT ON COLUMN meetlink.stats.sessions IS
@@ -175,16 +174,25 @@ COMMENT ON COLUMN meetlink.stats.p99 IS 'The same for 99 of 100 links';
 
 CREATE VIEW meetlink.metrics AS
 WITH counted AS (
-  SELECT t.provider, t.what, t.bucket, pg_catalog.sum(t.count) AS count,
-         pg_catalog.sum(t.seconds) AS seconds
-    FROM meetlink.tallies t WHERE t.grain = 'hour' GROUP BY t.provider, t.what, t.bucket),
+  SELECT k.provider, k.what, k.bucket, pg_catalog.sum(k.count) AS count,
+         pg_catalog.sum(k.seconds) AS seconds
+    FROM (SELECT COALESCE(NULLIF(t.provider, ''), 'none') AS provider, t.what, t.bucket, t.count,
+                 t.seconds
+            FROM meetlink.tallies t WHERE t.grain = 'hour'
+          UNION ALL
+          -- A counter that is first seen with 1 has not risen: each is there from the beginning.
+          SELECT p.provider, w.what, 0, 0, 0
+            FROM meetlink.providers p, (VALUES ('session'), ('link'), ('made'), ('removed'),
+                   ('retry'), ('retry_after'), ('refresh_token'), ('tutor_must_act'),
+                   ('operator_must_act'), ('permanent'), ('in_doubt')) w(what)) k
+   GROUP BY k.provider, k.what, k.bucket),
 bounds (le, least) AS (
   VALUES (0.05, '0.05'), (0.1, '0.1'), (0.25, '0.25'), (0.5, '0.5'), (1, '1'), (2.5, '2.5'),
          (5, '5'), (10, '10'), (30, '30'), (60, '60'), (300, '300'), (3600, '3600'),
          ('Infinity'::float8, '+Inf'))
 SELECT 'meetlink_sessions_total' AS name, pg_catalog.jsonb_build_object('provider', provider) AS labels,
-       count::double precision AS value
-  FROM counted WHERE what = 'session'
+       pg_catalog.sum(count)::double precision AS value
+  FROM counted WHERE what = 'session' GROUP BY provider
 UNION ALL
 SELECT 'meetlink_attempts_total',
        pg_catalog.jsonb_build_object('provider', provider, 'class', what), count
@@ -204,7 +212,7 @@ SELECT 'meetlink_link_seconds_count', pg_catalog.jsonb_build_object('provider', 
        pg_catalog.sum(count)
   FROM counted WHERE what = 'link' GROUP BY provider
 UNION ALL
-SELECT 'meetlink_jobs', pg_catalog.jsonb_build_object('state', s.state),
+SELECT 'meetlink_open_jobs', pg_catalog.jsonb_build_object('state', s.state),
        pg_catalog.count(j.session_id)
   FROM (VALUES ('pending'), ('creating'), ('retrying'), ('needs_action'), ('in_doubt'), ('failed'))
          s(state)
@@ -220,10 +228,12 @@ SELECT 'meetlink_overdue_seconds', '{}',
   FROM meetlink.jobs j
  WHERE j.state IN ('pending', 'retrying', 'in_doubt') AND pg_catalog.isfinite(j.due_at)
 UNION ALL
-SELECT 'meetlink_provider_held', pg_catalog.jsonb_build_object('provider', h.provider, 'side', h.side),
-       pg_catalog.count(*)
-  FROM meetlink.holds h WHERE h.tutor_id IS NULL AND h.until > pg_catalog.now()
- GROUP BY h.provider, h.side
+SELECT 'meetlink_provider_held', pg_catalog.jsonb_build_object('provider', p.provider, 'side', s.side),
+       pg_catalog.count(h.provider)
+  FROM meetlink.providers p CROSS JOIN (VALUES ('meetings'), ('tokens')) s(side)
+  LEFT JOIN meetlink.holds h ON h.provider = p.provider AND h.side = s.side AND h.tutor_id IS NULL
+        AND h.until > pg_catalog.now()
+ GROUP BY p.provider, s.side
 UNION ALL
 SELECT 'meetlink_notifications_open', pg_catalog.jsonb_build_object('kind', k.kind),
        pg_catalog.count(n.id)
@@ -232,6 +242,10 @@ SELECT 'meetlink_notifications_open', pg_catalog.jsonb_build_object('kind', k.ki
  GROUP BY k.kind
 UNION ALL
 SELECT 'meetlink_worker_up', '{}', pg_catalog.count(*) FILTER (WHERE w.state IN ('idle', 'busy'))
+  FROM meetlink.read_worker() w
+UNION ALL
+SELECT 'meetlink_worker_start_time_seconds', '{}',
+       COALESCE(pg_catalog.max(extract(epoch FROM w.started_at)), 0)
   FROM meetlink.read_worker() w
 UNION ALL
 SELECT 'meetlink_requests_in_flight', '{}', COALESCE(pg_catalog.sum(w.in_flight), 0)

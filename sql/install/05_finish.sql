@@ -38,7 +38,6 @@ END $$;
 GRANT USAGE ON SCHEMA meetlink TO pg_monitor;
 GRANT EXECUTE ON FUNCTION @extschema@.meetlink_health(), meetlink.read_worker() TO pg_monitor;
 GRANT SELECT ON meetlink.workers, meetlink.holds, meetlink.stats, meetlink.metrics TO pg_monitor;
-GRANT EXECUTE ON FUNCTION meetlink.readable(double precision) TO pg_monitor;
 GRANT SELECT (session_id, state, provider, attempts, due_at, lease_holder, lease_until, starts_at,
               reason, wish)
   ON meetlink.queue TO pg_monitor;

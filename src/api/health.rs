@@ -14,7 +14,7 @@ use crate::pg::identity::as_extension_owner;
 use crate::pg::{process, shared, xact};
 use crate::store::config::Config;
 use crate::store::mapped::Mapped;
-use crate::store::{config, health};
+use crate::store::{app, config, health};
 
 /// One row.
 struct Check {
@@ -57,7 +57,9 @@ fn checks() -> Result<Vec<Check>, PgError> {
         .map(|c| TokenFormat::from_options(&c.options));
     let format = format.and_then(Result::ok).unwrap_or_default();
     let mut rows = vec![preloaded(), version()?, worker(), keys(&format)];
-    rows.extend(attachment(config));
+    rows.push(providers()?);
+    rows.push(clock()?);
+    rows.extend(attachment(config)?);
     rows.push(Check {
         name: "providers",
         ok: down.is_none(),
@@ -101,6 +103,12 @@ fn checks() -> Result<Vec<Check>, PgError> {
             jobs.orphans,
             "meetings without a session, still to be removed",
             "meetlink.orphans shows them and what holds their removal up.",
+        ),
+        (
+            "deliveries",
+            jobs.undelivered,
+            "notifications that could not be delivered",
+            "meetlink.deliveries shows what was in the way.",
         ),
     ] {
         rows.push(Check {
@@ -154,16 +162,18 @@ fn worker() -> Check {
         };
     }
     let slot = shared::get().and_then(|shared| shared.slot(process::my_database()));
-    let (pid, activity, note) = slot.map_or((0, Activity::Absent, None), |slot| {
-        let (pid, _, activity, _) = slot.glance();
-        (pid, activity, slot.note.get())
-    });
+    let (pid, since, activity, requests, note) =
+        slot.map_or((0, 0, Activity::Absent, 0, None), |slot| {
+            let (pid, since, activity, requests) = slot.glance();
+            (pid, since, activity, requests, slot.note.get())
+        });
     let well = matches!(activity, Activity::Idle | Activity::Busy) && note.is_none();
     let state = activity.as_str();
     let mut detail = if pid == 0 {
         format!("no worker is at work here ({state})")
     } else {
-        format!("process {pid} is {state}")
+        let minutes = (process::now() - since) / 60_000_000;
+        format!("process {pid} is {state}, {requests} attempts under way, up for {minutes} minutes")
     };
     if let Some(note) = note {
         detail.push_str(": ");
@@ -226,14 +236,87 @@ fn keys(format: &TokenFormat) -> Check {
     }
 }
 
-fn attachment(config: Option<Config>) -> Vec<Check> {
+fn providers() -> Result<Check, PgError> {
+    let configured = config::oauth_clients()?;
+    let names: Vec<&str> = configured.iter().map(|(name, ..)| name.as_str()).collect();
+    Ok(Check {
+        name: "oauth_clients",
+        ok: !names.is_empty(),
+        detail: if names.is_empty() {
+            "no OAuth client is configured: no token can be renewed".to_owned()
+        } else {
+            format!("OAuth clients for {}", names.join(", "))
+        },
+        hint: Some("SELECT meetlink_configure_provider('zoom', 'client id', 'client secret')"),
+    })
+}
+
+fn clock() -> Result<Check, PgError> {
+    let ahead = health::ledger_ahead()?;
+    Ok(Check {
+        name: "clock",
+        ok: ahead < 60,
+        detail: if ahead < 60 {
+            "the clock is not behind what has happened".to_owned()
+        } else {
+            format!("the last attempt ended {ahead} s in the future")
+        },
+        hint: Some("The server's clock was put back, or was ahead before: check its time service."),
+    })
+}
+
+/// Tutors whose next session will find no connection that can be used.
+fn connections(mapped: &Mapped) -> Result<Check, PgError> {
+    let coming = app::coming_tutors(mapped)?;
+    let ids: Vec<_> = coming.iter().map(|(tutor, _)| *tutor).collect();
+    let connections = app::connections(mapped, &ids)?;
+    let fails = |tutor, start| {
+        !connections.iter().any(|connection| {
+            let lasts = connection.refresh.as_deref().is_some_and(|t| !t.is_empty())
+                || connection.expires_at.is_none_or(|end| end > start);
+            connection.tutor == tutor && connection.is_usable() && lasts
+        })
+    };
+    let dead = coming
+        .iter()
+        .filter(|(tutor, start)| fails(*tutor, *start))
+        .count();
+    Ok(Check {
+        name: "connections",
+        ok: dead == 0,
+        detail: format!(
+            "{dead} of {} tutors with a session this week cannot be reached",
+            ids.len()
+        ),
+        hint: Some("meetlink.at_risk and meetlink.tutor_connections show who has to connect."),
+    })
+}
+
+fn installed_triggers(config: &Config) -> Result<Check, PgError> {
+    let missing = health::missing_triggers(config)?;
+    Ok(Check {
+        name: "triggers",
+        ok: missing.is_empty(),
+        detail: if missing.is_empty() {
+            "the triggers are in place and enabled".to_owned()
+        } else {
+            format!("missing or disabled: {}", missing.join(", "))
+        },
+        hint: Some(
+            "SELECT meetlink_attach() with the same arguments as before, then \
+             meetlink_create_missing().",
+        ),
+    })
+}
+
+fn attachment(config: Option<Config>) -> Result<Vec<Check>, PgError> {
     let Some(config) = config else {
-        return vec![Check {
+        return Ok(vec![Check {
             name: "attached",
             ok: false,
             detail: "meetlink is attached to no tables".to_owned(),
             hint: Some("SELECT meetlink_attach()"),
-        }];
+        }]);
     };
     let copy = Check {
         name: "copy",
@@ -250,6 +333,7 @@ fn attachment(config: Option<Config>) -> Vec<Check> {
              meetlink_resume()",
         ),
     };
+    let triggers = installed_triggers(&config)?;
     let mapped = Mapped::new(config);
     let attached = Check {
         name: "attached",
@@ -267,5 +351,9 @@ fn attachment(config: Option<Config>) -> Vec<Check> {
         },
         hint: Some("Run meetlink_attach() with the tables as they are now."),
     };
-    vec![attached, copy]
+    let mut rows = vec![attached, triggers, copy];
+    if let Ok(mapped) = &mapped {
+        rows.push(connections(mapped)?);
+    }
+    Ok(rows)
 }

@@ -139,6 +139,17 @@ pub fn connected(mapped: &Mapped, tutors: &[Uuid]) -> Result<HashSet<Uuid>, PgEr
     Ok(found.into_iter().collect())
 }
 
+/// Tutors with a session within a week, and when the first of them starts.
+pub fn coming_tutors(mapped: &Mapped) -> Result<Vec<(Uuid, DateTime<Utc>)>, PgError> {
+    let found = read_as_owner(&mapped.config().sessions, || {
+        sql::read(&mapped.coming_tutors(), &[], |row| {
+            let start = get::<i64>(row, 2).map(sql::to_time)?;
+            Ok(maybe_uuid(row, 1)?.zip(start))
+        })
+    })?;
+    Ok(found.into_iter().flatten().collect())
+}
+
 /// Reads people's names, by id.
 pub fn names(mapped: &Mapped, ids: &[Uuid]) -> Result<HashMap<Uuid, String>, PgError> {
     let ids = from_uuids(ids.iter().copied());

@@ -1,6 +1,8 @@
 //! What `meetlink_health()` counts.
 
+use super::config::Config;
 use super::sql::{self, get, maybe};
+use crate::pg::Oid;
 use crate::pg::error::PgError;
 
 /// Jobs that somebody may have to look at.
@@ -16,6 +18,8 @@ pub struct Jobs {
     pub failed: i64,
     /// Meetings without a session, not removed yet.
     pub orphans: i64,
+    /// Open notifications that reached nobody on some way.
+    pub undelivered: i64,
 }
 
 /// Counts the jobs.
@@ -25,7 +29,11 @@ pub fn jobs() -> Result<Jobs, PgError> {
                 pg_catalog.count(*) FILTER (WHERE state = 'in_doubt'), \
                 pg_catalog.count(*) FILTER (WHERE state = 'needs_action'), \
                 pg_catalog.count(*) FILTER (WHERE state = 'failed'), \
-                pg_catalog.count(*) FILTER (WHERE wish = 'gone') \
+                pg_catalog.count(*) FILTER (WHERE wish = 'gone'), \
+                (SELECT pg_catalog.count(*) FROM meetlink.deliveries d \
+                   JOIN meetlink.notifications n ON n.id = d.notification_id \
+                  WHERE n.resolved_at IS NULL AND d.delivered_at IS NULL \
+                    AND d.last_error IS NOT NULL) \
            FROM meetlink.jobs WHERE state NOT IN ('ready', 'not_needed')",
         &[],
         |row| {
@@ -35,6 +43,7 @@ pub fn jobs() -> Result<Jobs, PgError> {
                 parked: get(row, 3)?,
                 failed: get(row, 4)?,
                 orphans: get(row, 5)?,
+                undelivered: get(row, 6)?,
             })
         },
     )?;
@@ -62,4 +71,34 @@ pub fn providers_down() -> Result<Option<String>, PgError> {
         |row| maybe::<String>(row, 1),
     )?;
     Ok(down.flatten())
+}
+
+/// Seconds by which the ledger's last line is ahead of the clock.
+pub fn ledger_ahead() -> Result<i64, PgError> {
+    let ahead = sql::read_one(
+        "SELECT extract(epoch FROM ended_at - pg_catalog.now())::bigint \
+           FROM meetlink.attempts ORDER BY id DESC LIMIT 1",
+        &[],
+        |row| get::<i64>(row, 1),
+    )?;
+    Ok(ahead.unwrap_or(0))
+}
+
+/// Triggers of ours that are not there or not enabled, by table.
+pub fn missing_triggers(config: &Config) -> Result<Vec<String>, PgError> {
+    let oid = |table: &Option<(Oid, String)>| table.as_ref().map(|(oid, _)| *oid);
+    sql::read(
+        "SELECT w.name || ' on ' || c.relname \
+           FROM (VALUES ($1, 'meetlink_queue_inserted'), ($1, 'meetlink_queue_updated'), \
+                        ($2, 'meetlink_connection_changed')) w(oid, name) \
+           JOIN pg_catalog.pg_class c ON c.oid = w.oid \
+          WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_trigger t \
+                             WHERE t.tgrelid = w.oid AND t.tgname = w.name \
+                               AND t.tgenabled IN ('O', 'A'))",
+        &[
+            oid(&config.sessions).into(),
+            oid(&config.connections).into(),
+        ],
+        |row| get(row, 1),
+    )
 }

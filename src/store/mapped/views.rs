@@ -59,6 +59,20 @@ impl Mapped {
         )
     }
 
+    /// Tutors with a session within a week, and the start of the first.
+    pub fn coming_tutors(&self) -> String {
+        format!(
+            "SELECT {tutor}::uuid, (extract(epoch FROM pg_catalog.min({start})) * 1000000)::bigint \
+               FROM {} s WHERE {} AND {start} > pg_catalog.now() \
+                AND {start} < pg_catalog.now() + interval '7 days' \
+              GROUP BY {tutor}",
+            self.sessions,
+            self.is_open(),
+            tutor = self.s("tutor_id"),
+            start = self.s("scheduled_start_at"),
+        )
+    }
+
     /// Which of some tutors have a connection that may be used. `$1`: their ids.
     pub fn view_connected(&self) -> String {
         let active = match self.column("c", Table::Connections, "is_active") {

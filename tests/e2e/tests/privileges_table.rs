@@ -18,7 +18,7 @@ const README: &str = include_str!("../../../README.md");
 
 /// Signature; a call of it, for the tutor's own session (`OWN`) and for another's (`OTHER`) where
 /// it is about one; who may.
-const FUNCTIONS: [(&str, &str, &str); 24] = [
+const FUNCTIONS: [(&str, &str, &str); 23] = [
     (
         "meetlink_attach(regclass,regclass,regclass,jsonb,jsonb)",
         "SELECT meetlink_attach()",
@@ -93,11 +93,6 @@ const FUNCTIONS: [(&str, &str, &str); 24] = [
         "meetlink.read_missing_sessions()",
         "TABLE_OF meetlink.read_missing_sessions()",
         "-o---+",
-    ),
-    (
-        "meetlink.readable(double precision)",
-        "SELECT meetlink.readable(1)",
-        "---+-+",
     ),
     (
         "meetlink.read_at_risk()",
