@@ -150,8 +150,8 @@ CREATE FUNCTION meetlink.read_missing_sessions(
   OUT session_id uuid, OUT booking_id uuid, OUT tutor_name text, OUT student_name text,
   OUT scheduled_start_at timestamptz, OUT provider text, OUT join_url text,
   OUT meeting_external_id text, OUT status text)
-  RETURNS SETOF record LANGUAGE c VOLATILE ROWS 10000 SET search_path = pg_catalog, pg_temp
-  SET jit = off
+  RETURNS SETOF record LANGUAGE c VOLATILE ROWS 10000
+  SET jit = off SET search_path = pg_catalog, pg_temp
   AS 'MODULE_PATHNAME', 'read_missing_sessions_wrapper';
 REVOKE ALL ON FUNCTION meetlink.read_missing_sessions() FROM PUBLIC;
 COMMENT ON FUNCTION meetlink.read_missing_sessions() IS
@@ -160,8 +160,8 @@ COMMENT ON FUNCTION meetlink.read_missing_sessions() IS
 CREATE FUNCTION meetlink.read_tutors(
   OUT id uuid, OUT full_name text, OUT email text, OUT provider text, OUT connection_status text,
   OUT token_expires_at timestamptz)
-  RETURNS SETOF record LANGUAGE c VOLATILE ROWS 10000 SET search_path = pg_catalog, pg_temp
-  SET jit = off
+  RETURNS SETOF record LANGUAGE c VOLATILE ROWS 10000
+  SET jit = off SET search_path = pg_catalog, pg_temp
   AS 'MODULE_PATHNAME', 'read_tutors_wrapper';
 REVOKE ALL ON FUNCTION meetlink.read_tutors() FROM PUBLIC;
 COMMENT ON FUNCTION meetlink.read_tutors() IS
@@ -170,16 +170,16 @@ COMMENT ON FUNCTION meetlink.read_tutors() IS
 CREATE FUNCTION meetlink.read_at_risk(
   OUT session_id uuid, OUT tutor_id uuid, OUT tutor_name text, OUT scheduled_start_at timestamptz,
   OUT lacks_link boolean, OUT is_connected boolean)
-  RETURNS SETOF record LANGUAGE c VOLATILE ROWS 10000 SET search_path = pg_catalog, pg_temp
-  SET jit = off
+  RETURNS SETOF record LANGUAGE c VOLATILE ROWS 10000
+  SET jit = off SET search_path = pg_catalog, pg_temp
   AS 'MODULE_PATHNAME', 'read_at_risk_wrapper';
 REVOKE ALL ON FUNCTION meetlink.read_at_risk() FROM PUBLIC;
 COMMENT ON FUNCTION meetlink.read_at_risk() IS
   'Coming sessions that may not take place, read with the caller''s own rights; behind meetlink.at_risk';
 
 CREATE FUNCTION meetlink.read_visible(sessions uuid[])
-  RETURNS SETOF uuid LANGUAGE c VOLATILE STRICT ROWS 10000 SET search_path = pg_catalog, pg_temp
-  SET jit = off
+  RETURNS SETOF uuid LANGUAGE c VOLATILE STRICT ROWS 10000
+  SET jit = off SET search_path = pg_catalog, pg_temp
   AS 'MODULE_PATHNAME', 'read_visible_wrapper';
 REVOKE ALL ON FUNCTION meetlink.read_visible(uuid[]) FROM PUBLIC;
 COMMENT ON FUNCTION meetlink.read_visible(uuid[]) IS

@@ -92,6 +92,17 @@ pub fn orphan(session: Uuid) -> Result<(), PgError> {
     Ok(())
 }
 
+/// Sessions whose jobs wait for a person, after one of them, in the order of their ids.
+pub fn waiting_for_people(after: Uuid, limit: i64) -> Result<Vec<Uuid>, PgError> {
+    sql::query(
+        "SELECT session_id FROM meetlink.jobs \
+          WHERE state IN ('needs_action', 'failed') AND session_id > $1 \
+          ORDER BY session_id LIMIT $2",
+        &[from_uuid(after).into(), limit.into()],
+        |row| sql::uuid_at(row, 1),
+    )
+}
+
 /// Whether a person can decide about a session: nobody knows whether its meeting exists, and no
 /// attempt is finding out just now.
 pub fn can_be_resolved(session: Uuid) -> Result<bool, PgError> {

@@ -180,6 +180,16 @@ pub fn lease(id: i64, channel: Channel, time: Duration) -> Result<(), PgError> {
     Ok(())
 }
 
+/// Makes everything due that is to be sent: a worker that is gone may have had it in hand.
+pub fn take_over() -> Result<(), PgError> {
+    sql::execute(
+        "UPDATE meetlink.deliveries SET due_at = pg_catalog.clock_timestamp() \
+          WHERE due_at IS NOT NULL AND channel <> 'application'",
+        &[],
+    )?;
+    Ok(())
+}
+
 /// Tries that a delivery has had.
 pub fn attempts(id: i64, channel: Channel) -> Result<i32, PgError> {
     let found = sql::query_one(

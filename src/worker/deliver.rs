@@ -1,7 +1,7 @@
 //! Notifications on their way. Inside the step's transaction; what has to be sent is sent after it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
@@ -14,9 +14,9 @@ use crate::mail::{Letter, Mailer};
 use crate::pg::error::PgError;
 use crate::pg::xact;
 use crate::provider::http::{Auth, Body, Method, Request};
-use crate::store::app;
 use crate::store::mapped::Mapped;
 use crate::store::notices::{self, Due};
+use crate::store::{app, home};
 
 /// Letters and webhooks under way at once: they must not take threads from links.
 pub const AT_ONCE: usize = 2;
@@ -26,23 +26,40 @@ const BATCH: i64 = 20;
 /// same number.
 const LEASE: Duration = Duration::from_secs(180);
 
+/// How long one step may be at the application's table, and for how long that is left alone then.
+const PATIENCE: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a delivery waits for a file that cannot be used; a reload ends it.
+const MENDED: Duration = Duration::from_secs(600);
+
 /// Something to be sent by a thread.
 pub enum Parcel {
-    /// To the operator's URL.
-    Webhook(Webhook, String),
+    /// To the operator's URL: receiver, the message's own id, its body.
+    Webhook(Webhook, String, String),
     /// To a mail server.
     Letter(Arc<Mailer>, Box<Letter>),
 }
 
+/// Names a message for good: the same at each try, and no other's, whichever database (or copy of
+/// it) shares the receiver.
+fn message_id(id: i64, created_at: &str) -> String {
+    let (system, database) = home::here();
+    let when: String = created_at.chars().filter(char::is_ascii_digit).collect();
+    format!(
+        "msg_{system}_{database}_{id}_{when}",
+        database = database.to_u32()
+    )
+}
+
 /// The POST of a webhook, signed for this moment.
-pub fn signed(webhook: &Webhook, id: i64, body: &str, now: DateTime<Utc>) -> Request {
-    let id = format!("msg_{id}");
+fn signed(webhook: &Webhook, id: &str, body: &str, now: DateTime<Utc>) -> Request {
     let seconds = now.timestamp();
-    let signature = webhook.secrets.sign(&id, seconds, body);
+    let signature = webhook.secrets.sign(id, seconds, body);
     let mut request = Request::new(Method::Post, webhook.url.as_str(), Auth::Nobody)
         .body(Body::Text(body.to_owned()));
     request.headers = vec![
-        ("webhook-id", id),
+        ("webhook-id", id.to_owned()),
         ("webhook-timestamp", seconds.to_string()),
         ("webhook-signature", signature),
     ];
@@ -67,23 +84,37 @@ pub fn judged(status: u16) -> Result<(), Failure> {
 /// Delivers what is due.
 pub fn deliver(view: &View<'_>, office: &Office<'_>, after: &mut After) -> Result<(), PgError> {
     let mut room = AT_ONCE.saturating_sub(view.parcels);
+    let begun = Instant::now();
+    let mut locked = false;
     for due in notices::due(BATCH)? {
         let (id, channel) = (due.id, due.channel);
         let parcel = match channel {
+            // A table that is locked, or whose triggers take their time, must not hold links up.
+            Channel::Application if locked || begun.elapsed() > PATIENCE => {
+                notices::lease(id, channel, PAUSE)?;
+                continue;
+            }
             Channel::Application => {
-                in_table(office, &due)?;
+                locked = in_table(office, &due)?;
                 continue;
             }
             _ if room == 0 => continue,
             Channel::Webhook => match &view.outlets.webhook {
                 Some(webhook) => {
                     let body = webhook_body(id, &due.notice).to_string();
-                    Ok(Parcel::Webhook(webhook.clone(), body))
+                    let name = message_id(id, &due.notice.created_at);
+                    Ok(Parcel::Webhook(webhook.clone(), name, body))
                 }
                 None => Err("meetlink.webhook_url is empty"),
             },
             Channel::Mail => match (&view.outlets.mail, view.mapped) {
-                (Some(mail), Some(mapped)) => letter(mail, mapped, &due)?,
+                (Some(mail), Some(mapped)) => match letter(mail, mapped, &due)? {
+                    Some(parcel) => Ok(parcel),
+                    None => {
+                        notices::set_back(id, channel, None, "there is no address")?;
+                        continue;
+                    }
+                },
                 _ => Err("meetlink.smtp_file is empty"),
             },
         };
@@ -92,6 +123,10 @@ pub fn deliver(view: &View<'_>, office: &Office<'_>, after: &mut After) -> Resul
                 notices::lease(id, channel, LEASE)?;
                 after.parcels.push((id, channel, parcel));
                 room -= 1;
+            }
+            // What the setting points to cannot be used: it waits until that is mended.
+            Err(_) if view.outlets.wanted.contains(&channel) => {
+                notices::lease(id, channel, MENDED)?;
             }
             Err(why) => notices::set_back(id, channel, None, why)?,
         }
@@ -105,33 +140,39 @@ pub fn deliver(view: &View<'_>, office: &Office<'_>, after: &mut After) -> Resul
     Ok(())
 }
 
-/// Puts a notification into the application's own table.
-fn in_table(office: &Office<'_>, due: &Due) -> Result<(), PgError> {
-    let (Some(mapped), Some(tutor)) = (office.mapped, due.notice.tutor) else {
-        return notices::set_back(due.id, due.channel, None, "there is no such table any more");
+/// Puts a notification into the application's own table; whether somebody has that locked.
+fn in_table(office: &Office<'_>, due: &Due) -> Result<bool, PgError> {
+    let mapped = office
+        .mapped
+        .filter(|mapped| mapped.config().notifications.is_some());
+    let (Some(mapped), Some(tutor)) = (mapped, due.notice.tutor) else {
+        let why = "there is no such table any more";
+        notices::set_back(due.id, due.channel, None, why)?;
+        return Ok(false);
     };
-    if mapped.config().notifications.is_none() {
-        return notices::set_back(due.id, due.channel, None, "there is no such table any more");
-    }
     let told = xact::subtransaction(|| {
         xact::set_local(c"lock_timeout", LOCK_TIMEOUT)?;
         app::tell(mapped, tutor, due.notice.kind, &due.notice.message)
     });
     match told {
-        Ok(()) => notices::delivered(due.id, due.channel),
+        Ok(()) => {
+            notices::delivered(due.id, due.channel)?;
+            Ok(false)
+        }
+        Err(error) if error.is_about_locks() => {
+            notices::lease(due.id, due.channel, PAUSE)?;
+            Ok(true)
+        }
         Err(error) => {
             let failure = Failure::new(Class::Retry, Reason::WriteBack, error.to_string());
-            ended(office, due.id, due.channel, due.attempts, &Err(failure))
+            ended(office, due.id, due.channel, due.attempts, &Err(failure))?;
+            Ok(false)
         }
     }
 }
 
-/// A letter, or why there is none.
-fn letter(
-    mail: &Mail,
-    mapped: &Mapped,
-    due: &Due,
-) -> Result<Result<Parcel, &'static str>, PgError> {
+/// A letter; `None` where nobody's address is known.
+fn letter(mail: &Mail, mapped: &Mapped, due: &Due) -> Result<Option<Parcel>, PgError> {
     let (name, to) = match due.notice.tutor {
         None => (String::new(), mail.operator.clone()),
         Some(tutor) => xact::subtransaction(|| app::person(mapped, tutor))
@@ -140,7 +181,7 @@ fn letter(
             .unwrap_or_default(),
     };
     let Some(to) = to.filter(|to| !to.is_empty()) else {
-        return Ok(Err("there is no address"));
+        return Ok(None);
     };
     let kind = due.notice.kind;
     let (subject, body) = notices::mail_template(kind)?
@@ -164,7 +205,7 @@ fn letter(
         ),
         sent_at: Utc::now(),
     };
-    Ok(Ok(Parcel::Letter(
+    Ok(Some(Parcel::Letter(
         Arc::clone(&mail.mailer),
         Box::new(letter),
     )))
@@ -200,11 +241,10 @@ impl Outlets {
     /// Sends a parcel; on a thread.
     pub fn send(
         parcel: &Parcel,
-        id: i64,
         post: impl FnOnce(&Request) -> Result<u16, Failure>,
     ) -> Result<(), Failure> {
         match parcel {
-            Parcel::Webhook(webhook, body) => {
+            Parcel::Webhook(webhook, id, body) => {
                 post(&signed(webhook, id, body, Utc::now())).and_then(judged)
             }
             Parcel::Letter(mailer, letter) => mailer.send(letter),

@@ -39,6 +39,8 @@ pub struct Outlets {
     pub webhook: Option<Webhook>,
     /// The mail server.
     pub mail: Option<Mail>,
+    /// The ways that the settings ask for, whether they can be used just now or not.
+    pub wanted: Vec<Channel>,
 }
 
 impl Outlets {
@@ -46,19 +48,25 @@ impl Outlets {
     pub fn read(settings: &Settings, roots: Option<&[u8]>) -> (Self, Option<String>) {
         let (webhook, first) = part(webhook(settings));
         let (mail, second) = part(mail(settings, roots));
-        (Self { webhook, mail }, first.or(second))
+        let ways = [
+            (Channel::Webhook, settings.webhook_url.is_some()),
+            (Channel::Mail, settings.smtp_file.is_some()),
+        ];
+        let wanted = ways
+            .into_iter()
+            .filter_map(|(way, wanted)| wanted.then_some(way));
+        let outlets = Self {
+            webhook,
+            mail,
+            wanted: wanted.collect(),
+        };
+        (outlets, first.or(second))
     }
 
     /// The ways on which a notification goes out; `own`: the application has a table of its own.
     pub fn channels(&self, own: bool) -> Vec<Channel> {
-        let ways = [
-            (Channel::Application, own),
-            (Channel::Webhook, self.webhook.is_some()),
-            (Channel::Mail, self.mail.is_some()),
-        ];
-        ways.into_iter()
-            .filter_map(|(channel, there)| there.then_some(channel))
-            .collect()
+        let own = own.then_some(Channel::Application);
+        own.into_iter().chain(self.wanted.iter().copied()).collect()
     }
 }
 

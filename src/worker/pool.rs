@@ -300,7 +300,7 @@ fn serve(inner: &Inner) {
                 channel,
                 parcel,
             } => {
-                let result = guarded(|| send(&task.client, &parcel, id))
+                let result = guarded(|| send(&task.client, &parcel))
                     .unwrap_or_else(|| Err(internal_fault()));
                 Report::Delivered {
                     id,
@@ -383,8 +383,8 @@ fn refresh(
     provider.granted(exchange(client, request), now())
 }
 
-fn send(client: &Client, parcel: &Parcel, id: i64) -> Result<(), Failure> {
-    Outlets::send(parcel, id, |request| match client.exchange(request) {
+fn send(client: &Client, parcel: &Parcel) -> Result<(), Failure> {
+    Outlets::send(parcel, |request| match client.exchange(request) {
         Ok(answer) => Ok(answer.status),
         Err(_) => Err(Failure::new(
             Class::Retry,

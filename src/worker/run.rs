@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use pgrx::prelude::*;
 use uuid::Uuid;
 
+mod chores;
 mod clock;
 mod doubt;
 mod trouble;
 mod under_way;
 
+use chores::Chores;
 use clock::Clock;
 use doubt::Doubt;
 use trouble::Trouble;
@@ -31,7 +33,6 @@ use crate::pg::{Oid, process, trigger, watch, xact};
 use crate::provider::Flow;
 use crate::store::config::Config;
 use crate::store::mapped::Mapped;
-use crate::store::retention;
 
 /// Wait where something is due that could not be claimed: somebody holds its row.
 const LOCKED_WAIT: Duration = Duration::from_secs(1);
@@ -41,9 +42,6 @@ const UNSAVED_WAIT: Duration = Duration::from_millis(500);
 const PREPARED_WAIT: Duration = Duration::from_secs(1);
 /// Attempts under way for each request at once: most of them rest or wait for a token then.
 const FLIGHTS_PER_REQUEST: usize = 16;
-/// How often what is too old is looked for, and the rest between two batches of it.
-const TRIM_WAIT: Duration = Duration::from_secs(3_600);
-const TRIM_REST: Duration = Duration::from_millis(500);
 /// How long a paused worker waits for what is under way.
 const PAUSE_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -122,8 +120,8 @@ struct Worker {
     parcels: usize,
     /// Whether a notification may be open.
     open: bool,
-    /// When what is too old is removed.
-    trim_at: Instant,
+    /// What is done now and then.
+    chores: Chores,
     /// When a job is due that is not under way.
     due: Option<Instant>,
     /// When to look after prepared transactions.
@@ -166,7 +164,7 @@ impl Worker {
             deliver_at: Some(Instant::now()),
             parcels: 0,
             open: true,
-            trim_at: Instant::now(),
+            chores: Chores::new(),
             due: None,
             // A predecessor may have known of one.
             prepared: Some(Instant::now()),
@@ -190,7 +188,8 @@ impl Worker {
                 self.show_keys();
                 self.proven.set(false);
                 self.fresh = true;
-                self.trim_at = Instant::now();
+                self.chores = Chores::new();
+                self.deliver_at = Some(Instant::now());
             }
             // The flags go down before the look, so that whatever comes later raises them again.
             let rung = self.slot.take_wake();
@@ -262,7 +261,7 @@ impl Worker {
             None if self.more_inbox => Some(Instant::now()),
             None => {
                 let deliver = self.deliver_at.filter(|_| self.may_deliver());
-                let trim = self.mapped.as_ref().map(|_| self.trim_at);
+                let trim = self.mapped.as_ref().map(|_| self.chores.at());
                 let all = [
                     self.due,
                     self.prepared,
@@ -284,7 +283,7 @@ impl Worker {
         past(self.due)
             || past(self.prepared)
             || past(self.deliver_at.filter(|_| self.may_deliver()))
-            || past(Some(self.trim_at).filter(|_| self.mapped.is_some()))
+            || past(Some(self.chores.at()).filter(|_| self.mapped.is_some()))
             || self.pausing_since.is_some()
     }
 
@@ -308,7 +307,9 @@ impl Worker {
                 self.clock.tell_steps()?;
             }
             self.look_after_prepared()?;
-            self.trim()?;
+            if let Some(mapped) = &self.mapped {
+                self.more_inbox |= self.chores.attend(mapped, &self.settings)?;
+            }
             if self.mapped.is_none() && self.reports.is_empty() {
                 return Ok(After::default());
             }
@@ -418,20 +419,6 @@ impl Worker {
             let open = xact::transaction(standing::prepared_transactions_open)?;
             self.prepared = open.then(|| Instant::now() + PREPARED_WAIT);
         }
-        Ok(())
-    }
-
-    /// Removes what is too old, a little at a time.
-    fn trim(&mut self) -> Result<(), PgError> {
-        if self.mapped.is_none() || self.trim_at > Instant::now() {
-            return Ok(());
-        }
-        let (attempts, notices) = (
-            self.settings.keep_attempts,
-            self.settings.keep_notifications,
-        );
-        let more = xact::transaction(|| retention::trim(attempts, notices))?;
-        self.trim_at = Instant::now() + if more { TRIM_REST } else { TRIM_WAIT };
         Ok(())
     }
 

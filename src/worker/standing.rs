@@ -15,7 +15,7 @@ use crate::pg::error::PgError;
 use crate::pg::extension;
 use crate::provider;
 use crate::store::config::{self, Config};
-use crate::store::{holds, home, inbox, jobs};
+use crate::store::{holds, home, inbox, jobs, notices};
 
 /// What a look at the database says.
 pub enum Standing {
@@ -78,6 +78,7 @@ pub fn look(fresh: bool, arrived: &mut bool, own: &[Uuid]) -> Result<Standing, P
         return Ok(Standing::Waiting(why));
     }
     if fresh {
+        notices::take_over()?;
         holds::release_operator_holds()?;
     }
     Ok(Standing::Working(Box::new(config)))
@@ -91,6 +92,7 @@ pub fn look(fresh: bool, arrived: &mut bool, own: &[Uuid]) -> Result<Standing, P
 /// time, somebody has to say that meetings may be made here at all.
 fn arrive() -> Result<(), PgError> {
     jobs::take_over(&rooms::lanes())?;
+    notices::take_over()?;
     if let Some(changed) = home::changed()? {
         // On the same timeline, it was started from a base backup that was taken of it.
         let back = changed.from == changed.to
