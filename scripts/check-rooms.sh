@@ -113,6 +113,10 @@ mapfile -t files < <(but '^src/net(\.rs|/)')
 fail "$(find_word '\<ureq\>' "${files[@]}")" \
     "Only src/net.rs speaks HTTP: describe the request as a value of src/provider and hand it over."
 
+mapfile -t files < <(but '^src/mail(\.rs|/)')
+fail "$(find_word '\<lettre\>' "${files[@]}")" \
+    "Only src/mail.rs knows letters: hand it a Letter."
+
 mapfile -t files < <(but '^src/pg(\.rs|/)')
 fail "$(find_word '\<(unsafe|pg_sys)\>' "${files[@]}")" \
     "unsafe and pg_sys live in src/pg only: give what you need a safe function there."

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 use crate::keyfile::{KeyFileError, LIMIT};
-use crate::pg::process;
+use crate::pg::{child, process};
 
 /// Longest time that it may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -19,8 +19,8 @@ struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        process::end_group(self.0.id());
-        process::remember_group(0);
+        child::end_group(self.0.id());
+        child::remember_group(0);
         let _ = self.0.wait();
     }
 }
@@ -51,16 +51,16 @@ pub fn run(command: &str) -> Result<Zeroizing<String>, KeyFileError> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null());
-    let child = process::tie(&mut shell).spawn().map_err(unreadable)?;
-    process::remember_group(child.id());
-    let mut running = Running(child);
+    let started = child::tie(&mut shell).spawn().map_err(unreadable)?;
+    child::remember_group(started.id());
+    let mut running = Running(started);
     // Keys fit into the pipe; a command that writes more than that waits, and is ended as too slow.
     let status = running.end()?;
     if !status.success() {
         return Err(KeyFileError::CommandFailed(status.code()));
     }
     // What it may have left running keeps the pipe open.
-    process::end_group(running.0.id());
+    child::end_group(running.0.id());
     let mut text = Zeroizing::new(String::new());
     if let Some(output) = running.0.stdout.take() {
         output

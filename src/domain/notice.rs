@@ -200,6 +200,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn stored_names_are_read_back() {
+        for kind in Kind::ALL {
+            assert_eq!(Kind::parse(kind.as_str()), Some(*kind));
+        }
+        for channel in Channel::ALL {
+            assert_eq!(Channel::parse(channel.as_str()), Some(*channel));
+        }
+    }
+
+    #[test]
     fn what_is_filled_in_is_not_looked_at_again() {
         let values = [
             ("name", "{link} O'Hara"),

@@ -6,6 +6,7 @@
 
 pub mod activity;
 pub mod catalog;
+pub mod child;
 pub mod entry;
 pub mod error;
 pub mod extension;
@@ -13,6 +14,7 @@ pub mod guc;
 pub mod hooks;
 pub mod identity;
 pub mod interrupts;
+pub mod journal;
 pub mod note;
 pub mod process;
 pub mod rows;

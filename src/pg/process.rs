@@ -2,10 +2,8 @@
 
 use std::ffi::{CStr, CString};
 use std::os::fd::RawFd;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::Duration;
 
 use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime};
@@ -88,44 +86,6 @@ pub fn connect(database: Option<pg_sys::Oid>) {
 pub fn keep_secret() {
     // SAFETY: changes an attribute of this process only (prctl(2)).
     unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
-}
-
-/// Ends the processes of a group that this process has made.
-pub fn end_group(leader: u32) {
-    // SAFETY: a system call without memory. A group that is gone is an error without consequence.
-    unsafe { libc::kill(-(leader as i32), libc::SIGKILL) };
-}
-
-/// The group of a command that runs for this process; 0: none.
-static COMMAND: AtomicU32 = AtomicU32::new(0);
-
-/// Makes a command lead a group of its own, and end when this process is killed.
-pub fn tie(command: &mut Command) -> &mut Command {
-    let end_with_us = || {
-        // SAFETY: changes an attribute of the new process only (prctl(2)).
-        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
-        Ok(())
-    };
-    // SAFETY: between fork and exec it makes one system call and takes no lock.
-    unsafe { command.process_group(0).pre_exec(end_with_us) }
-}
-
-/// Says which group is to be ended if this process leaves while its command runs; 0: none.
-pub fn remember_group(leader: u32) {
-    static REGISTERED: OnceLock<()> = OnceLock::new();
-    COMMAND.store(leader, Ordering::Relaxed);
-    // SAFETY: the callback is a plain function; a FATAL error leaves without unwinding this code.
-    REGISTERED.get_or_init(|| unsafe {
-        pg_sys::on_proc_exit(Some(end_command), pg_sys::Datum::from(0usize));
-    });
-}
-
-#[pgrx::pg_guard]
-unsafe extern "C-unwind" fn end_command(_code: i32, _argument: pg_sys::Datum) {
-    let leader = COMMAND.swap(0, Ordering::Relaxed);
-    if leader != 0 {
-        end_group(leader);
-    }
 }
 
 /// Bytes that nobody can guess (src/port/pg_strong_random.c).
@@ -372,35 +332,6 @@ pub fn leave() -> ! {
 pub fn preloading() -> bool {
     // SAFETY: plain reads in `_PG_init`.
     unsafe { pg_sys::process_shared_preload_libraries_in_progress && !pg_sys::IsBinaryUpgrade }
-}
-
-/// How much an outcome matters to whoever reads the server's log. At the default level of
-/// `log_min_messages` the first two are left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Weight {
-    /// As it should be.
-    Fine,
-    /// Passing trouble.
-    Passing,
-    /// Somebody has to know.
-    Telling,
-    /// The operator has to act, or a session goes without a link.
-    Grave,
-}
-
-/// A line in the server's log; its text is made only where the level is logged.
-pub fn log_line(weight: Weight, text: impl FnOnce() -> String) {
-    let level = match weight {
-        Weight::Fine => PgLogLevel::DEBUG1,
-        Weight::Passing => PgLogLevel::NOTICE,
-        Weight::Telling => PgLogLevel::LOG,
-        Weight::Grave => PgLogLevel::WARNING,
-    };
-    // SAFETY: a look at the settings.
-    if unsafe { pg_sys::message_level_is_interesting(level as i32) } {
-        let code = PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION;
-        error::report(level, code, text(), None);
-    }
 }
 
 /// A WARNING in the server log, with a hint.

@@ -7,6 +7,7 @@ mod chronicle;
 mod deliver;
 mod depart;
 mod flight;
+mod journal;
 mod launcher;
 mod notices;
 mod outage;

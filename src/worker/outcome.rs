@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::chronicle::Chronicle;
 use super::flight::Flight;
+use super::journal;
 use super::notices::Notices;
 use super::rooms::Breakers;
 use crate::config::Settings;
@@ -17,7 +18,6 @@ use crate::domain::failure::{Class, Failure, Reason};
 use crate::domain::meeting::{JoinUrl, Meeting};
 use crate::domain::state::{Hold, State, Tries, after_failure};
 use crate::pg::error::PgError;
-use crate::pg::process::{self, Weight};
 use crate::pg::xact;
 use crate::provider::Provider;
 use crate::store::app;
@@ -318,7 +318,7 @@ impl Office<'_> {
         outcome: Outcome<'_>,
     ) -> Result<(), PgError> {
         self.chronicle.attempt(provider, outcome.class());
-        log(claimed, provider, &outcome);
+        journal::note(claimed, provider, &outcome);
         jobs::record(&Attempt {
             session: claimed.session,
             provider,
@@ -356,38 +356,6 @@ impl Office<'_> {
         // A connection that cannot be marked now is found ended again by the next attempt.
         Ok(looked.unwrap_or(true))
     }
-}
-
-/// A line of the server's log: who, where, what, and how long it took. No text of anybody else.
-fn log(claimed: &Claimed, provider: Option<&str>, outcome: &Outcome<'_>) {
-    let failure = match outcome {
-        Outcome::Made | Outcome::Removed => None,
-        Outcome::Failed(failure) => Some(failure),
-    };
-    let weight = match failure.map(|failure| failure.class) {
-        None => Weight::Fine,
-        Some(Class::Retry | Class::RetryAfter | Class::RefreshToken) => Weight::Passing,
-        Some(Class::TutorMustAct | Class::InDoubt) => Weight::Telling,
-        Some(Class::OperatorMustAct | Class::Permanent) => Weight::Grave,
-    };
-    process::log_line(weight, || {
-        let took = Utc::now().timestamp_micros() - claimed.started_at;
-        let mut line = format!(
-            "meetlink: session {}: {} at {}, attempt {}, {} ms",
-            claimed.session.hyphenated(),
-            outcome.class(),
-            provider.unwrap_or("no provider"),
-            claimed.number,
-            took / 1_000,
-        );
-        if let Some(failure) = failure {
-            line.push_str(&format!(", reason {}", failure.reason.as_str()));
-            if let Some(status) = failure.status {
-                line.push_str(&format!(", status {status}"));
-            }
-        }
-        line
-    });
 }
 
 /// What writing a link came to.

@@ -10,9 +10,9 @@ use uuid::Uuid;
 mod chores;
 mod clock;
 mod doubt;
+mod sleep;
 mod trouble;
 mod under_way;
-
 use chores::Chores;
 use clock::Clock;
 use doubt::Doubt;
@@ -221,78 +221,8 @@ impl Worker {
         }
     }
 
-    /// Sleeps until something comes or is due.
-    fn rest(&mut self) {
-        let timeout = self.timeout();
-        if timeout.is_none_or(|time| !time.is_zero()) {
-            let idle = self.flights.is_empty();
-            if self.mapped.is_some() && self.trouble.is_none() {
-                let activity = match (idle, self.settings.enabled) {
-                    (_, false) => Activity::Disabled,
-                    (true, _) => Activity::Idle,
-                    (false, _) => Activity::Busy,
-                };
-                self.slot.show(activity, self.flights.len());
-            }
-            process::report_statistics(idle);
-            process::report_activity(false);
-        }
-        // The latch is the process's own: whatever a step waited for (a lock, say) has reset it, and
-        // a ring of that time with it. The flags tell; what rings after them sets the latch again.
-        let missed = self.slot.is_rung() || process::is_reload_asked();
-        let timeout = if missed {
-            Some(Duration::ZERO)
-        } else {
-            timeout
-        };
-        process::sleep(Some(self.pool.descriptor()), timeout);
-    }
-
     fn show_keys(&self) {
         self.slot.keys.store(self.files.keys.is_ok(), Relaxed);
-    }
-
-    /// How long to sleep.
-    fn timeout(&self) -> Option<Duration> {
-        let resting = self.resting.iter().map(|(at, ..)| *at).min();
-        let pausing = self.pausing_since.map(|since| since + PAUSE_PATIENCE);
-        let until = match &self.trouble {
-            Some(trouble) => Some(trouble.until),
-            None if self.more_inbox => Some(Instant::now()),
-            None => {
-                let deliver = self.deliver_at.filter(|_| self.may_deliver());
-                let trim = self.mapped.as_ref().map(|_| self.chores.at());
-                let all = [
-                    self.due,
-                    self.prepared,
-                    self.unsaved_at,
-                    resting,
-                    pausing,
-                    deliver,
-                    trim,
-                ];
-                all.into_iter().flatten().min()
-            }
-        };
-        until.map(|at| at.saturating_duration_since(Instant::now()))
-    }
-
-    fn is_time(&self) -> bool {
-        let now = Instant::now();
-        let past = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        past(self.due)
-            || past(self.prepared)
-            || past(self.deliver_at.filter(|_| self.may_deliver()))
-            || past(Some(self.chores.at()).filter(|_| self.mapped.is_some()))
-            || self.pausing_since.is_some()
-    }
-
-    fn may_call(&self) -> bool {
-        self.settings.enabled && self.files.client.is_some() && self.pausing_since.is_none()
-    }
-
-    fn may_deliver(&self) -> bool {
-        self.may_call() && self.mapped.is_some()
     }
 
     /// One step if there is something to do; `check`: after a look at what there is to work on.
