@@ -146,13 +146,12 @@ impl Worker {
         }
         self.open = after.open.unwrap_or(self.open);
         if let Some(error) = after.unsaved_because {
-            // What a trigger of the application says may quote a row.
-            let why = if error.is_about_data() {
-                "the application's table refuses it".to_owned()
+            if error.is_about_data() {
+                let text = "a renewed token cannot be stored: the application's table refuses it";
+                self.say_more(text, &format!(" ({error})"));
             } else {
-                error.to_string()
-            };
-            self.say(&format!("a renewed token cannot be stored: {why}"));
+                self.say(&format!("a renewed token cannot be stored: {error}"));
+            }
         } else if self.had_unsaved && after.unsaved.is_empty() {
             self.complain();
         }

@@ -48,7 +48,7 @@ const FUNCTIONS: [(&str, &str, &str); 23] = [
     (
         "meetlink_status(uuid,text)",
         "SELECT meetlink_status('OWN', 'student')",
-        "-----+",
+        "-o---+",
     ),
     (
         "meetlink_retry(uuid)",
@@ -97,7 +97,7 @@ const FUNCTIONS: [(&str, &str, &str); 23] = [
     (
         "meetlink.read_at_risk()",
         "TABLE_OF meetlink.read_at_risk()",
-        "-----+",
+        "-o---+",
     ),
     (
         "meetlink.read_tutors()",
@@ -122,7 +122,7 @@ const FUNCTIONS: [(&str, &str, &str); 23] = [
 ];
 
 const RELATIONS: [(&str, &str); 22] = [
-    ("at_risk", "-----+"),
+    ("at_risk", "-o---+"),
     ("deliveries", "-----+"),
     ("mail_templates", "-----+"),
     ("metrics", "---+-+"),

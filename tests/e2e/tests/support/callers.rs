@@ -5,13 +5,16 @@ use postgres::{Client, SimpleQueryMessage};
 use uuid::Uuid;
 
 /// README's grants for the application's role.
-pub const APPLICATION: [&str; 4] = [
+pub const APPLICATION: [&str; 7] = [
     "GRANT EXECUTE ON FUNCTION meetlink_status(uuid), meetlink_retry(uuid), \
      meetlink_wait(uuid, interval) TO authenticated;",
+    "GRANT EXECUTE ON FUNCTION meetlink_status(uuid, text) TO authenticated;",
     "GRANT USAGE ON SCHEMA meetlink TO authenticated;",
     "GRANT SELECT ON meetlink.missing_links, meetlink.tutor_connections TO authenticated;",
     "GRANT EXECUTE ON FUNCTION meetlink.read_missing_sessions(), meetlink.read_tutors(), \
      meetlink.read_visible(uuid[]) TO authenticated;",
+    "GRANT SELECT ON meetlink.at_risk TO authenticated;",
+    "GRANT EXECUTE ON FUNCTION meetlink.read_at_risk() TO authenticated;",
 ];
 
 /// README's grants for the tables' owner.

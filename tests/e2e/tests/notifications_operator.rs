@@ -1,0 +1,194 @@
+//! What the operators are told: what no tutor can mend, until it is mended.
+
+#[path = "support/notices.rs"]
+mod notices;
+#[path = "support/prov.rs"]
+mod support;
+
+use meetlink_e2e::app::{App, DATABASE, KEY, name_of};
+use meetlink_simulator::Provider::{self, Google, Zoom};
+use meetlink_simulator::{Action, Call, Rule};
+use notices::{Notice, notices as all, wait_for, wait_until_resolved};
+use support::stale_tutor;
+use uuid::Uuid;
+
+/// Waits so long that nothing but what an operator does sets a waiting job going.
+fn start() -> App {
+    App::with(|options| options.set("meetlink.backoff_max", "1h"))
+}
+
+fn configure(app: &App, provider: Provider, secret: &str) {
+    let (id, _) = app.simulator.client(provider);
+    let done = app.client().execute(
+        "SELECT meetlink_configure_provider($1, $2, $3)",
+        &[&name_of(provider), &id, &secret],
+    );
+    done.expect("the provider is configured");
+}
+
+/// The only notification there is or ever was: for the operators, with this cause.
+#[track_caller]
+fn told(app: &App, reason: &str, provider: Option<&str>) -> Notice {
+    let notice = wait_for(app, reason, |n| n.reason == reason && !n.resolved);
+    assert_eq!((notice.kind.as_str(), notice.tutor), ("operator", None));
+    assert_eq!(notice.provider.as_deref(), provider, "{notice:?}");
+    assert!(notice.message.ends_with('.'), "{notice:?}");
+    notice
+}
+
+/// The sessions get their links; all was told once, and is over.
+#[track_caller]
+fn cured(app: &App, sessions: &[Uuid], count: usize) {
+    for session in sessions {
+        app.wait_for_link(*session);
+    }
+    let found = wait_until_resolved(app);
+    assert_eq!(found.len(), count, "{found:?}");
+}
+
+#[test]
+fn an_oauth_client_that_is_refused_is_told_once_and_until_it_is_right() {
+    let app = start();
+    let student = app.person("student", "Sam");
+    for (round, provider) in [Zoom, Google].into_iter().enumerate() {
+        let (_, secret) = app.simulator.client(provider);
+        configure(&app, provider, "another secret");
+        let sessions: Vec<Uuid> = (0..3)
+            .map(|n| {
+                let (tutor, _) = stale_tutor(&app, provider, &format!("{provider:?} {n}"));
+                app.book(tutor, student)
+            })
+            .collect();
+        let notice = told(&app, "oauth_client", Some(name_of(provider)));
+        assert!(
+            notice.message.contains("meetlink_configure_provider"),
+            "{notice:?}"
+        );
+        assert!(!notice.message.contains("another secret"));
+        for session in &sessions {
+            app.wait_for_state(*session, "retrying");
+        }
+        assert_eq!(all(&app).len(), round + 1, "{:?}", all(&app));
+        configure(&app, provider, &secret);
+        cured(&app, &sessions, round + 1);
+    }
+    // A new cause after the cure.
+    configure(&app, Zoom, "another secret");
+    let (tutor, _) = stale_tutor(&app, Zoom, "Zoom late");
+    app.book(tutor, student);
+    told(&app, "oauth_client", Some("zoom"));
+    assert_eq!(all(&app).len(), 3);
+}
+
+#[test]
+fn a_provider_that_was_never_configured_is_told() {
+    let app = start();
+    app.cluster.psql(
+        DATABASE,
+        "DELETE FROM meetlink.providers WHERE provider = 'zoom'",
+    );
+    let (tutor, _) = stale_tutor(&app, Zoom, "Zoe");
+    let session = app.book(tutor, app.person("student", "Sam"));
+    told(&app, "oauth_client", Some("zoom"));
+    configure(&app, Zoom, &app.simulator.client(Zoom).1);
+    cured(&app, &[session], 1);
+}
+
+#[test]
+fn a_key_that_is_missing_is_told_until_it_is_back() {
+    let mut app = start();
+    let tutor = app.tutor(Zoom, "Zoe");
+    let other = "f".repeat(64);
+    app.cluster.write_key_file(&[("k2", &other)]);
+    app.cluster.reload();
+    let student = app.person("student", "Sam");
+    let sessions = [1, 2].map(|_| app.book(tutor, student));
+    let notice = told(&app, "key_missing", Some("zoom"));
+    assert!(!notice.message.contains(&other));
+    for session in sessions {
+        app.wait_for_state(session, "retrying");
+    }
+    assert_eq!(all(&app).len(), 1, "{:?}", all(&app));
+    app.cluster.write_key_file(&[KEY]);
+    app.cluster.reload();
+    for session in sessions {
+        support::retry(&app, session);
+    }
+    cured(&app, &sessions, 1);
+}
+
+#[test]
+fn tokens_in_another_form_are_told_until_meetlink_knows_it() {
+    let app = start();
+    let tutor = app.tutor(Zoom, "Zoe");
+    let mut client = app.client();
+    let row = client
+        .query_one(
+            "SELECT refresh_token_encrypted, access_token_encrypted
+               FROM tutor_video_provider_connections WHERE tutor_id = $1",
+            &[&tutor.0],
+        )
+        .unwrap();
+    let good: (String, String) = (row.get(0), row.get(1));
+    let store = "UPDATE tutor_video_provider_connections
+                    SET refresh_token_encrypted = $2, access_token_encrypted = $3
+                  WHERE tutor_id = $1";
+    let plain = "a-token-of-another-form";
+    client.execute(store, &[&tutor.0, &plain, &plain]).unwrap();
+    let session = app.book(tutor, app.person("student", "Sam"));
+    let notice = told(&app, "token_format", Some("zoom"));
+    assert!(!notice.message.contains(plain));
+    client
+        .execute(store, &[&tutor.0, &good.0, &good.1])
+        .unwrap();
+    cured(&app, &[session], 1);
+}
+
+#[test]
+fn a_provider_that_is_down_as_a_whole_is_told_once_and_until_it_answers() {
+    let app = App::with(|options| options.set("meetlink.max_attempts", "1000"));
+    let student = app.person("student", "Sam");
+    let down = Rule::always(Google, Call::Any, Action::ServerError { status: 503 });
+    app.simulator.fault(down);
+    let tutors: Vec<_> = (0..6)
+        .map(|n| app.tutor(Google, &format!("Ann {n}")))
+        .collect();
+    let sessions: Vec<Uuid> = tutors
+        .iter()
+        .map(|tutor| app.book(*tutor, student))
+        .collect();
+    told(&app, "provider_down", Some("google_meet"));
+    // It stays down for several trials, each of which fails.
+    let calls = support::count(&app, Google, Call::Any);
+    meetlink_e2e::wait::until_true(meetlink_e2e::app::SOON, "more trials", || {
+        support::count(&app, Google, Call::Any) >= calls + 2
+    });
+    // The other provider's links are no cure.
+    app.wait_for_link(app.book(app.tutor(Zoom, "Zoe"), student));
+    assert_eq!(all(&app).len(), 1, "{:?}", all(&app));
+    assert!(!all(&app)[0].resolved);
+    app.simulator.clear_faults();
+    cured(&app, &sessions, 1);
+}
+
+/// What was to be mended may go away without any link being made for it.
+#[test]
+fn operators_are_not_told_of_what_concerns_nobody_any_more() {
+    let app = start();
+    app.cluster.psql(
+        DATABASE,
+        "DELETE FROM meetlink.providers WHERE provider = 'zoom'",
+    );
+    let (tutor, _) = stale_tutor(&app, Zoom, "Zoe");
+    let student = app.person("student", "Sam");
+    let session = app.book(tutor, student);
+    told(&app, "oauth_client", Some("zoom"));
+    configure(&app, Zoom, &app.simulator.client(Zoom).1);
+    // Mended, and others are served at once, while this one is called off: whichever comes first.
+    app.cluster.psql(
+        DATABASE,
+        &format!("UPDATE sessions SET status = 'CANCELLED' WHERE id = '{session}'"),
+    );
+    let (other, _) = stale_tutor(&app, Zoom, "Zara");
+    cured(&app, &[app.book(other, student)], 1);
+}
