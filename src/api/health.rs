@@ -105,6 +105,12 @@ fn checks() -> Result<Vec<Check>, PgError> {
             "meetlink.orphans shows them and what holds their removal up.",
         ),
         (
+            "operator",
+            jobs.operator,
+            "troubles that only an operator can mend",
+            "meetlink.notifications says which (kind = 'operator'); each goes with the next link.",
+        ),
+        (
             "deliveries",
             jobs.undelivered,
             "notifications that could not be delivered",

@@ -18,6 +18,8 @@ pub struct Jobs {
     pub failed: i64,
     /// Meetings without a session, not removed yet.
     pub orphans: i64,
+    /// Troubles that only the operator can mend.
+    pub operator: i64,
     /// Open notifications that reached nobody on some way.
     pub undelivered: i64,
 }
@@ -33,7 +35,9 @@ pub fn jobs() -> Result<Jobs, PgError> {
                 (SELECT pg_catalog.count(*) FROM meetlink.deliveries d \
                    JOIN meetlink.notifications n ON n.id = d.notification_id \
                   WHERE n.resolved_at IS NULL AND d.delivered_at IS NULL \
-                    AND d.last_error IS NOT NULL) \
+                    AND d.last_error IS NOT NULL), \
+                (SELECT pg_catalog.count(*) FROM meetlink.notifications n \
+                  WHERE n.resolved_at IS NULL AND n.kind = 'operator') \
            FROM meetlink.jobs WHERE state NOT IN ('ready', 'not_needed')",
         &[],
         |row| {
@@ -44,6 +48,7 @@ pub fn jobs() -> Result<Jobs, PgError> {
                 failed: get(row, 4)?,
                 orphans: get(row, 5)?,
                 undelivered: get(row, 6)?,
+                operator: get(row, 7)?,
             })
         },
     )?;

@@ -8,6 +8,7 @@ use pgrx::prelude::*;
 use pgrx::spi::{OwnedPreparedStatement, SpiClient, SpiHeapTupleData};
 
 use crate::pg::error::PgError;
+use crate::pg::xact;
 
 /// Plans kept at most; a mapping that changes leaves its old texts behind.
 const KEPT: usize = 200;
@@ -25,6 +26,10 @@ pub fn query<T>(
     parameters: &[DatumWithOid<'_>],
     mut read: impl FnMut(&Row<'_>) -> Result<T, PgError>,
 ) -> Result<Vec<T>, PgError> {
+    if xact::is_standby() {
+        // Nothing is written there, and a transaction id is not to be had.
+        return self::read(text, parameters, read);
+    }
     with_plan(text, parameters, |client, plan| {
         let table = client.update(plan, None, parameters)?;
         let mut rows = Vec::with_capacity(table.len());

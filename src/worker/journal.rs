@@ -2,18 +2,20 @@
 
 use chrono::Utc;
 
+use crate::domain::breaker::Side;
 use crate::domain::failure::Class;
 use crate::pg::journal::{self, Weight};
 use crate::store::jobs::{Claimed, Outcome};
 
 /// A line of the server's log: who, where, what, and how long it took. No text of anybody else.
-pub fn note(claimed: &Claimed, provider: Option<&str>, outcome: &Outcome<'_>) {
+pub fn note(claimed: &Claimed, provider: Option<&str>, outcome: &Outcome<'_>, given_up: bool) {
     let failure = match outcome {
         Outcome::Made | Outcome::Removed => None,
         Outcome::Failed(failure) => Some(failure),
     };
     let weight = match failure.map(|failure| failure.class) {
         None => Weight::Fine,
+        Some(_) if given_up => Weight::Grave,
         Some(Class::Retry | Class::RetryAfter | Class::RefreshToken) => Weight::Passing,
         Some(Class::TutorMustAct | Class::InDoubt) => Weight::Telling,
         Some(Class::OperatorMustAct | Class::Permanent) => Weight::Grave,
@@ -35,5 +37,15 @@ pub fn note(claimed: &Claimed, provider: Option<&str>, outcome: &Outcome<'_>) {
             }
         }
         line
+    });
+}
+
+/// A line for a provider that is down as a whole.
+pub fn down(provider: &str, side: Side) {
+    journal::line(Weight::Grave, || {
+        format!(
+            "meetlink: {provider} ({}) is down, and not called but for a try now and then",
+            side.as_str()
+        )
     });
 }

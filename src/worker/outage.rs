@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+use super::journal;
 use super::outcome::Office;
 use crate::domain::breaker::{Side, Sign, sign_of};
 use crate::domain::failure::{Failure, Reason};
@@ -49,6 +50,7 @@ impl Office<'_> {
                 error: &failure.text,
             })?;
             self.notices.down(provider, &failure.text);
+            journal::down(provider, side);
         }
         Ok(breaker.open_for(now))
     }

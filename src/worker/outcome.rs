@@ -302,6 +302,8 @@ impl Office<'_> {
             just_lost: failure.class == Class::InDoubt && claimed.may_exist_since.is_none(),
             provider: name,
         })?;
+        let given_up = state == State::Failed;
+        journal::note(claimed, name, &Outcome::Failed(failure), given_up);
         if !claimed.gone && !claimed.moved {
             self.notices
                 .failed(state, failure, (tutor, session), provider);
@@ -318,7 +320,9 @@ impl Office<'_> {
         outcome: Outcome<'_>,
     ) -> Result<(), PgError> {
         self.chronicle.attempt(provider, outcome.class());
-        journal::note(claimed, provider, &outcome);
+        if !matches!(outcome, Outcome::Failed(_)) {
+            journal::note(claimed, provider, &outcome, false);
+        }
         jobs::record(&Attempt {
             session: claimed.session,
             provider,

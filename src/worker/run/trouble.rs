@@ -31,17 +31,12 @@ impl Worker {
 
     /// Shows a trouble, and logs it unless it was logged just now.
     pub(super) fn say(&mut self, text: &str) {
-        self.say_more(text, "");
-    }
-
-    /// The same with something that only the log is told: it may quote a row of the application.
-    pub(super) fn say_more(&mut self, text: &str, more: &str) {
         let known = self
             .logged
             .as_ref()
             .is_some_and(|(at, last)| *last == text && at.elapsed() < TROUBLE_SILENCE);
         if !known {
-            log!("meetlink worker: {text}{more}; it tries again by itself");
+            log!("meetlink worker: {text}; it tries again by itself");
             self.logged = Some((Instant::now(), text.to_owned()));
         }
         self.slot.note.set(text);

@@ -146,12 +146,13 @@ impl Worker {
         }
         self.open = after.open.unwrap_or(self.open);
         if let Some(error) = after.unsaved_because {
-            if error.is_about_data() {
-                let text = "a renewed token cannot be stored: the application's table refuses it";
-                self.say_more(text, &format!(" ({error})"));
+            // What a trigger of the application says may quote a row: only its kind is told.
+            let why = if error.is_about_data() {
+                format!("the application's table refuses it ({:?})", error.code)
             } else {
-                self.say(&format!("a renewed token cannot be stored: {error}"));
-            }
+                error.to_string()
+            };
+            self.say(&format!("a renewed token cannot be stored: {why}"));
         } else if self.had_unsaved && after.unsaved.is_empty() {
             self.complain();
         }
