@@ -196,7 +196,7 @@ fn fill(stage: &Stage, effort: Effort) {
                     CASE (n * 7919) % 2 WHEN 1 THEN 'zoom' ELSE 'google_meet' END AS provider,
                     n <= {open} * 2 AS coming, n <= {open} * 2 AND n / 3 % 2 = 0 AS open,
                     now() + CASE WHEN n <= {open} * 2
-                      THEN interval '1 hour' + n * (interval 'month' / ({open} * 2))
+                      THEN interval '1 hour' + n * (interval '30 days' / ({open} * 2))
                       ELSE -interval '2 hours' - n * (interval '730 days' / {sessions}) END AS start
                FROM generate_series(1::bigint, {sessions}) n"
         ),
