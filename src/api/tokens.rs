@@ -13,9 +13,9 @@ use crate::domain::vault::Vault;
 use crate::pg::error::PgError;
 use crate::pg::identity::{as_extension_owner, owns};
 use crate::pg::{process, trigger, xact};
-use crate::store::config;
 use crate::store::mapped::{Mapped, Outdated};
 use crate::store::reencrypt::{self, Place, Replaced, Stored};
+use crate::store::{app, config};
 
 /// Rows that are held in memory at once.
 const PAGE: i64 = 500;
@@ -136,7 +136,7 @@ fn reencrypt_connections(
     let mut progress = Progress::default();
     // The tokens are the same: nobody has connected again.
     trigger::unnoticed(|| {
-        reencrypt::as_owner(mapped, || {
+        app::write_connections_as_owner(mapped, || {
             let mut place = Place::default();
             while progress.reencrypted < most {
                 let room = PAGE.min(most - progress.reencrypted);

@@ -77,9 +77,7 @@ pub fn hold(hold: &Hold<'_>) -> Result<(), PgError> {
             hold.provider.into(),
             hold.side.as_str().into(),
             hold.tutor.map(sql::from_uuid).into(),
-            i64::try_from(hold.wait.as_millis())
-                .unwrap_or(i64::MAX)
-                .into(),
+            sql::millis(hold.wait).into(),
             hold.reason.as_str().into(),
             hold.error.into(),
         ],

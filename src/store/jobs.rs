@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::sql::{self, from_uuid, get, maybe_uuid};
+use super::sql::{self, from_uuid, get, maybe_uuid, millis};
 use crate::domain::failure::Reason;
 use crate::domain::meeting::Meeting;
 use crate::domain::state::State;
@@ -259,8 +259,4 @@ pub fn announce(session: Uuid, state: State) -> Result<(), PgError> {
         &[payload.to_string().as_str().into()],
     )?;
     Ok(())
-}
-
-fn millis(time: Duration) -> i64 {
-    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use pgrx::JsonB;
 use uuid::Uuid;
 
-use super::sql::{self, from_uuid, from_uuids, get, maybe, maybe_uuid};
+use super::sql::{self, from_uuid, from_uuids, get, maybe, maybe_uuid, millis};
 use crate::domain::notice::{Channel, Kind, Notice, StoredNotice};
 use crate::pg::error::PgError;
 
@@ -171,11 +171,7 @@ pub fn lease(id: i64, channel: Channel, time: Duration) -> Result<(), PgError> {
     sql::execute(
         "UPDATE meetlink.deliveries SET due_at = pg_catalog.clock_timestamp() + $3 * interval '1 ms' \
           WHERE notification_id = $1 AND channel = $2",
-        &[
-            id.into(),
-            channel.as_str().into(),
-            i64::try_from(time.as_millis()).unwrap_or(i64::MAX).into(),
-        ],
+        &[id.into(), channel.as_str().into(), millis(time).into()],
     )?;
     Ok(())
 }
@@ -224,7 +220,6 @@ pub fn set_back(
     wait: Option<Duration>,
     error: &str,
 ) -> Result<(), PgError> {
-    let wait = wait.map(|wait| i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
     sql::execute(
         "UPDATE meetlink.deliveries \
             SET due_at = CASE WHEN due_at IS NOT NULL \
@@ -234,7 +229,7 @@ pub fn set_back(
         &[
             id.into(),
             channel.as_str().into(),
-            wait.into(),
+            wait.map(millis).into(),
             error.into(),
         ],
     )?;

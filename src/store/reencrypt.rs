@@ -2,7 +2,6 @@
 
 use uuid::Uuid;
 
-use super::app;
 use super::mapped::{Mapped, Outdated};
 use super::sql::{self, from_uuid, from_uuids, get, maybe, uuid_at};
 use crate::pg::error::PgError;
@@ -35,11 +34,6 @@ pub struct Replaced {
     pub access: Option<String>,
     /// Refresh token.
     pub refresh: Option<String>,
-}
-
-/// Runs all of it as the connections table's owner.
-pub fn as_owner<T>(mapped: &Mapped, f: impl FnOnce() -> Result<T, PgError>) -> Result<T, PgError> {
-    app::write_connections_as_owner(mapped, f)
 }
 
 /// The next connections with an outdated token.

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::time::Duration;
 
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
@@ -110,6 +111,11 @@ fn with_plan<T>(
         });
         Ok(done)
     })
+}
+
+/// A duration as a statement takes it: in milliseconds.
+pub fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// A column that is never NULL.

@@ -48,6 +48,30 @@ impl Desk<'_> {
             Err(why) => Err(key_failure(why.clone())),
         }
     }
+
+    /// Why a stored token cannot be used.
+    fn unreadable(&self, error: &Unreadable) -> Failure {
+        if matches!(error, Unreadable::NoKey(_)) {
+            self.doubted.set(true);
+        }
+        let text = error.to_string();
+        let mut letters = text.chars();
+        let first = letters.next().map(|c| c.to_ascii_uppercase());
+        let text = first.into_iter().chain(letters).chain(['.']).collect();
+        match error {
+            Unreadable::NoKey(_) => key_failure(text),
+            // Others have opened: it is this one. Then it must look to its tutor as a token does that
+            // the provider refuses: with CBC, who can tell them apart can read what he has stolen.
+            Unreadable::Unknown(_) if self.proven.get() => {
+                Failure::new(Class::TutorMustAct, Reason::ConsentRevoked, text)
+            }
+            // No tutor could mend it: the next token would be stored like this one.
+            Unreadable::Unknown(_) => {
+                Failure::new(Class::OperatorMustAct, Reason::TokenFormat, text)
+            }
+            Unreadable::Refused => Failure::new(Class::TutorMustAct, Reason::TokenUnreadable, text),
+        }
+    }
 }
 
 /// A fresh access token, or the request that gets one.
@@ -157,30 +181,4 @@ fn client_failure(text: String) -> Failure {
 
 fn key_failure(why: String) -> Failure {
     Failure::new(Class::OperatorMustAct, Reason::KeyMissing, why)
-}
-
-impl Desk<'_> {
-    /// Why a stored token cannot be used.
-    fn unreadable(&self, error: &Unreadable) -> Failure {
-        if matches!(error, Unreadable::NoKey(_)) {
-            self.doubted.set(true);
-        }
-        let text = error.to_string();
-        let mut letters = text.chars();
-        let first = letters.next().map(|c| c.to_ascii_uppercase());
-        let text = first.into_iter().chain(letters).chain(['.']).collect();
-        match error {
-            Unreadable::NoKey(_) => key_failure(text),
-            // Others have opened: it is this one. Then it must look to its tutor as a token does that
-            // the provider refuses: with CBC, who can tell them apart can read what he has stolen.
-            Unreadable::Unknown(_) if self.proven.get() => {
-                Failure::new(Class::TutorMustAct, Reason::ConsentRevoked, text)
-            }
-            // No tutor could mend it: the next token would be stored like this one.
-            Unreadable::Unknown(_) => {
-                Failure::new(Class::OperatorMustAct, Reason::TokenFormat, text)
-            }
-            Unreadable::Refused => Failure::new(Class::TutorMustAct, Reason::TokenUnreadable, text),
-        }
-    }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 
 use super::outcome::{LOCK_TIMEOUT, Office};
-use super::outlets::{Mail, Outlets, Webhook};
+use super::outlets::{Mail, Webhook};
 use super::step::{After, View};
 use crate::domain::failure::{Class, Failure, Reason};
 use crate::domain::notice::{Channel, fill, webhook_body};
@@ -67,7 +67,7 @@ fn signed(webhook: &Webhook, id: &str, body: &str, now: DateTime<Utc>) -> Reques
 }
 
 /// What a receiver's answer means.
-pub fn judged(status: u16) -> Result<(), Failure> {
+fn judged(status: u16) -> Result<(), Failure> {
     let failure =
         |class, text: &str| Err(Failure::new(class, Reason::RequestRefused, text).status(status));
     match status {
@@ -237,17 +237,14 @@ pub fn ended(
     notices::set_back(id, channel, wait, &failure.text)
 }
 
-impl Outlets {
-    /// Sends a parcel; on a thread.
-    pub fn send(
-        parcel: &Parcel,
-        post: impl FnOnce(&Request) -> Result<u16, Failure>,
-    ) -> Result<(), Failure> {
-        match parcel {
-            Parcel::Webhook(webhook, id, body) => {
+impl Parcel {
+    /// Sends it, on a thread; `post` makes the request and gives the answer's status.
+    pub fn send(&self, post: impl FnOnce(&Request) -> Result<u16, Failure>) -> Result<(), Failure> {
+        match self {
+            Self::Webhook(webhook, id, body) => {
                 post(&signed(webhook, id, body, Utc::now())).and_then(judged)
             }
-            Parcel::Letter(mailer, letter) => mailer.send(letter),
+            Self::Letter(mailer, letter) => mailer.send(letter),
         }
     }
 }

@@ -12,7 +12,6 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::deliver::Parcel;
-use super::outlets::Outlets;
 use crate::domain::failure::{Class, Failure, Reason};
 use crate::domain::meeting::Meeting;
 use crate::domain::notice::Channel;
@@ -384,7 +383,7 @@ fn refresh(
 }
 
 fn send(client: &Client, parcel: &Parcel) -> Result<(), Failure> {
-    Outlets::send(parcel, |request| match client.exchange(request) {
+    parcel.send(|request| match client.exchange(request) {
         Ok(answer) => Ok(answer.status),
         Err(_) => Err(Failure::new(
             Class::Retry,

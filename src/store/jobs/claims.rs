@@ -5,10 +5,11 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::millis;
 use crate::pg::error::PgError;
 use crate::store::inbox;
-use crate::store::sql::{self, Row, from_uuid, from_uuids, get, maybe, maybe_uuid, uuid_at};
+use crate::store::sql::{
+    self, Row, from_uuid, from_uuids, get, maybe, maybe_uuid, millis, uuid_at,
+};
 
 /// Jobs of which provider may be claimed, and how many.
 #[derive(Clone, Debug, PartialEq, Eq)]

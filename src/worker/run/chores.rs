@@ -1,7 +1,7 @@
 //! What is done once an hour, and after a reload, a little at a time: old rows are removed, and
 //! whoever waits for a person is looked at, for a session may be over or deleted without a word.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
@@ -69,23 +69,16 @@ impl Chores {
 fn look(mapped: &Mapped, after: Uuid) -> Result<(Option<Uuid>, bool), PgError> {
     let ids = jobs::waiting_for_people(after, BATCH)?;
     let last = ids.last().copied();
-    let read = xact::subtransaction(|| app::sessions(mapped, &ids));
-    // A row that cannot be read is looked at when it is its turn.
-    let sessions = read.map_or_else(
-        |_| None,
-        |sessions| {
-            let known = sessions
-                .into_iter()
-                .map(|session| (session.id, session.wants));
-            Some(known.collect::<HashMap<_, _>>())
-        },
-    );
-    let over: Vec<Uuid> = match sessions {
-        Some(known) => {
-            let wants = |id: &Uuid| known.get(id).copied().unwrap_or(false);
-            ids.iter().copied().filter(|id| !wants(id)).collect()
+    let over: Vec<Uuid> = match xact::subtransaction(|| app::sessions(mapped, &ids)) {
+        Ok(sessions) => {
+            let wanting = sessions.into_iter().filter(|session| session.wants);
+            let wanting: HashSet<Uuid> = wanting.map(|session| session.id).collect();
+            let mut ids = ids.clone();
+            ids.retain(|id| !wanting.contains(id));
+            ids
         }
-        None => Vec::new(),
+        // A row that cannot be read is looked at when it is its turn.
+        Err(_) => Vec::new(),
     };
     if !over.is_empty() {
         inbox::add(&over, Wish::Wanted)?;

@@ -157,7 +157,7 @@ fn a_rotated_token_waits_for_the_key_of_the_row_that_it_belongs_to() {
         let request = UnderWay::start(&app, tutor, &account, Call::Token);
         session = request.session;
         put_keys(&app, &[NEW, KEY]);
-        // The rotation's commit has the worker read the keys: the file must be the old one by then.
+        // A row of an unknown key has the worker read the keys: the file must be the old one by then.
         let mut client = app.client();
         let mut transaction = client.transaction().expect("a transaction");
         let rotated = transaction.query("SELECT * FROM meetlink_rotate_keys()", &[]);
