@@ -102,15 +102,16 @@ pub fn set_local(name: &std::ffi::CStr, value: &std::ffi::CStr) -> Result<(), Pg
     Ok(())
 }
 
-/// Runs `f` with another value of a setting, and puts the old one back.
-pub fn with_setting<T>(
-    name: &std::ffi::CStr,
-    value: &std::ffi::CStr,
+/// Runs `f` with other values of settings, and puts the old ones back.
+pub fn with_settings<T>(
+    settings: &[(&std::ffi::CStr, &std::ffi::CStr)],
     f: impl FnOnce() -> Result<T, PgError>,
 ) -> Result<T, PgError> {
     // SAFETY: inside a transaction; on a raised error its rollback ends the level.
     let level = unsafe { pg_sys::NewGUCNestLevel() };
-    set_for_level(name, value)?;
+    for (name, value) in settings {
+        set_for_level(name, value)?;
+    }
     let done = f();
     // SAFETY: as above.
     unsafe { pg_sys::AtEOXact_GUC(false, level) };

@@ -2,6 +2,7 @@
 //! standing in a booking's way.
 
 use std::collections::BTreeSet;
+use std::ffi::CStr;
 use std::time::{Duration, Instant};
 
 use pgrx::PgSqlErrorCode;
@@ -20,13 +21,18 @@ const UPDATE: &str = "meetlink_queue_updated";
 /// Name of the trigger on connections.
 const CONNECTION: &str = "meetlink_connection_changed";
 
-/// Longest wait for a lock on one table while another may be held: bookings that come meanwhile
-/// wait no longer, and no deadlock is ever found.
-const LOCK_WAIT: &std::ffi::CStr = c"100ms";
+/// How long a try waits for a lock on one table while another may be held, the first and the later
+/// ones: bookings that come meanwhile wait no longer. Longer ones, because where a commit takes a
+/// tenth of a second, a short one may never have its turn; below PostgreSQL's `deadlock_timeout`,
+/// because who waits for us is then never the one that is cancelled.
+const LOCK_WAITS: [&CStr; 4] = [c"100ms", c"200ms", c"400ms", c"800ms"];
+/// After this long a deadlock is looked for, of which we are the victim that tries again, and
+/// autovacuum is asked to make way (`ProcSleep` in src/backend/storage/lmgr/proc.c).
+const LOCK_CHECK: &CStr = c"40ms";
 /// Pause between two tries.
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 /// How long it is tried.
-const LOCK_PATIENCE: Duration = Duration::from_secs(15);
+const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A trigger, as it is or should be.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -217,22 +223,40 @@ pub fn remove() -> Result<(), PgError> {
 fn lock<'a>(tables: impl Iterator<Item = &'a str>) -> Result<(), PgError> {
     let tables: BTreeSet<&str> = tables.collect();
     let deadline = Instant::now() + LOCK_PATIENCE;
+    let mut waits = LOCK_WAITS.into_iter();
+    let mut wait = LOCK_WAITS[0];
     loop {
+        wait = waits.next().unwrap_or(wait);
+        let settings = [(c"lock_timeout", wait), (c"deadlock_timeout", LOCK_CHECK)];
         let done = xact::subtransaction(|| {
-            xact::with_setting(c"lock_timeout", LOCK_WAIT, || {
+            xact::with_settings(&settings, || {
                 tables.iter().try_for_each(|table| {
                     sql::run(&format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))
                 })
             })
         });
         match done {
-            Err(error)
-                if error.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE
-                    && Instant::now() < deadline =>
-            {
+            Err(error) if error.is_about_locks() => {
+                if Instant::now() >= deadline {
+                    return Err(in_the_way(&tables));
+                }
                 process::rest(LOCK_PAUSE);
             }
             done => return done,
         }
     }
+}
+
+fn in_the_way(tables: &BTreeSet<&str>) -> PgError {
+    let names: Vec<&str> = tables.iter().copied().collect();
+    PgError::new(
+        PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE,
+        format!(
+            "could not lock {} for a change of triggers: other transactions were in the way for {} s\n\
+             HINT: Nothing was changed. A long transaction may hold a lock: see \
+             pg_stat_activity.xact_start and pg_locks, end it, and try again.",
+            names.join(" and "),
+            LOCK_PATIENCE.as_secs(),
+        ),
+    )
 }

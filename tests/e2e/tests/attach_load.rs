@@ -71,7 +71,7 @@ fn attaching_again_under_load_costs_no_booking_and_no_link() {
         for turn in 0..15 {
             client
                 .batch_execute("SELECT meetlink_attach()")
-                .unwrap_or_else(|error| panic!("attaching for the {turn}. time: {error}"));
+                .unwrap_or_else(|error| panic!("attaching for the {turn}. time: {error:?}"));
         }
     });
     println!("{booked} bookings while meetlink was attached 15 times");
@@ -94,7 +94,7 @@ fn detaching_and_dropping_the_extension_under_load_cost_no_booking() {
             for verb in ["detach", "attach"] {
                 client
                     .batch_execute(&format!("SELECT meetlink_{verb}()"))
-                    .unwrap_or_else(|error| panic!("{verb} for the {turn}. time: {error}"));
+                    .unwrap_or_else(|error| panic!("{verb} for the {turn}. time: {error:?}"));
             }
         }
         client.batch_execute("SELECT meetlink_detach()").unwrap();
@@ -107,6 +107,31 @@ fn detaching_and_dropping_the_extension_under_load_cost_no_booking() {
             }
         });
         assert!(dropped);
+    });
+    let sessions: i64 = app.value("SELECT count(*) FROM sessions");
+    assert_eq!(sessions, booked, "a booking lost its session");
+}
+
+#[test]
+fn slow_commits_do_not_keep_detach_and_attach_from_their_locks() {
+    // Every commit holds its locks for longer than a first try waits.
+    let app = App::with(|options| {
+        options
+            .set("commit_delay", "100000")
+            .set("commit_siblings", "0")
+    });
+    let student = app.person("student", "Sam");
+    let people = [
+        (app.tutor(Google, "Gia"), student),
+        (app.tutor(Zoom, "Zoe"), student),
+    ];
+    let booked = book_while(&app, people, || {
+        let mut client = app.client();
+        for verb in ["detach", "attach", "detach", "attach"] {
+            client
+                .batch_execute(&format!("SELECT meetlink_{verb}()"))
+                .unwrap_or_else(|error| panic!("{verb}: {error:?}"));
+        }
     });
     let sessions: i64 = app.value("SELECT count(*) FROM sessions");
     assert_eq!(sessions, booked, "a booking lost its session");
