@@ -152,7 +152,7 @@ CREATE FUNCTION meetlink.read_missing_sessions(
   OUT meeting_external_id text, OUT status text)
   RETURNS SETOF record LANGUAGE c VOLATILE ROWS 10000
   SET jit = off SET search_path = pg_catalog, pg_temp
-  AS 'MODULE_PATHNAME', 'read_missing_sessions_wrapper';
+  AS 'MODULE_PATHNAME', 'meetlink_read_missing_sessions';
 REVOKE ALL ON FUNCTION meetlink.read_missing_sessions() FROM PUBLIC;
 COMMENT ON FUNCTION meetlink.read_missing_sessions() IS
   'Sessions without a link, read with the caller''s own rights; behind meetlink.missing_links';

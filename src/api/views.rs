@@ -19,38 +19,9 @@ fn mapped() -> Option<Mapped> {
     or_raise(as_extension_owner(config::read)).and_then(|config| Mapped::new(config).ok())
 }
 
-#[allow(clippy::type_complexity)]
-#[pg_extern(sql = false)]
-fn read_missing_sessions() -> TableIterator<
-    'static,
-    (
-        name!(session_id, Option<pgrx::Uuid>),
-        name!(booking_id, Option<pgrx::Uuid>),
-        name!(tutor_name, Option<String>),
-        name!(student_name, Option<String>),
-        name!(scheduled_start_at, Option<TimestampWithTimeZone>),
-        name!(provider, Option<String>),
-        name!(join_url, Option<String>),
-        name!(meeting_external_id, Option<String>),
-        name!(status, Option<String>),
-    ),
-> {
-    let rows = mapped().map_or_else(Vec::new, |mapped| {
-        or_raise(sql::read(&mapped.view_missing(), &[], |row| {
-            Ok((
-                maybe(row, 1)?,
-                maybe(row, 2)?,
-                maybe(row, 3)?,
-                maybe(row, 4)?,
-                maybe(row, 5)?,
-                maybe(row, 6)?,
-                maybe(row, 7)?,
-                maybe(row, 8)?,
-                maybe(row, 9)?,
-            ))
-        }))
-    });
-    TableIterator::new(rows)
+/// The query that answers `meetlink.read_missing_sessions()`.
+pub fn missing_sessions() -> Option<String> {
+    mapped().map(|mapped| mapped.view_missing())
 }
 
 #[allow(clippy::type_complexity)]

@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 pub mod activity;
+pub mod answer;
 pub mod catalog;
 pub mod child;
 pub mod entry;

@@ -9,7 +9,7 @@ impl Mapped {
         let name = |alias| self.text(alias, Table::Profiles, "full_name");
         let profile = |alias| self.or_null(alias, Table::Profiles, "id", "uuid");
         format!(
-            "SELECT {id}::uuid, {booking}::uuid, {tname}, {sname}, {start}, \
+            "SELECT {id}::uuid, {booking}::uuid, {tname}, {sname}, {start}::timestamptz, \
                     {provider}, {url}, {external}, {status} \
                FROM {sessions} s \
                JOIN {profiles} t ON {tid} = {tutor} \
