@@ -11,7 +11,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::error::PgError;
-use super::{error, interrupts};
+use super::{error, interrupts, xact};
 use crate::domain::search_path::guarded;
 
 // Postgres's own handlers as they are: pgrx's bindings wrap them in a guard that is not for signal
@@ -74,6 +74,7 @@ pub fn serve_signals() {
         pg_sys::pqsignal(libc::SIGHUP, Some(SignalHandlerForConfigReload));
         pg_sys::BackgroundWorkerUnblockSignals();
     }
+    interrupts::hold_cancels();
 }
 
 /// Connects to a database as the bootstrap superuser; to none, for shared catalogs only.
@@ -268,6 +269,39 @@ pub fn set(name: &CStr, value: &CStr) {
             pg_sys::GucSource::PGC_S_OVERRIDE,
         );
     }
+}
+
+/// How the worker has its own statements planned, once for all their parameters: they look for a few
+/// rows by an index, and planning took a seventh of its time. Tables grow under a plan, so a scan
+/// that was right for an empty one must not be kept.
+const PLANNING: [(&CStr, &CStr); 3] = [
+    (c"plan_cache_mode", c"force_generic_plan"),
+    (c"enable_seqscan", c"off"),
+    (c"jit", c"off"),
+];
+
+/// Sets it for this process, as a session may: the database's own choice comes back with
+/// [`plan_as_database_says`].
+pub fn plan_for_queue() {
+    for (name, value) in PLANNING {
+        // SAFETY: both strings end with a zero byte and are copied.
+        unsafe {
+            pg_sys::SetConfigOption(
+                name.as_ptr(),
+                value.as_ptr(),
+                pg_sys::GucContext::PGC_SUSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+            );
+        }
+    }
+}
+
+/// Puts planning back to what the database says until the current GUC level ends: the worker's way
+/// is nothing for the application's triggers.
+pub fn plan_as_database_says() -> Result<(), PgError> {
+    PLANNING
+        .iter()
+        .try_for_each(|(name, _)| xact::reset_for_level(name))
 }
 
 static APPLICATION_PATH: OnceLock<CString> = OnceLock::new();

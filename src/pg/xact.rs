@@ -4,12 +4,15 @@
 //! raised in it ends the process.
 
 use pgrx::pg_sys;
+use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 
 use super::error::{PgError, catch};
+use super::interrupts;
 
 /// Runs `f` in a transaction of its own: committed on `Ok`, rolled back on `Err`, on a raised error
 /// and on a panic. Only for a process without a transaction (a worker's main loop).
 pub fn transaction<T>(f: impl FnOnce() -> Result<T, PgError>) -> Result<T, PgError> {
+    interrupts::allow_cancels();
     let done = catch(|| {
         // SAFETY: no transaction is open; the order is that of a worker in the Postgres sources
         // (src/test/modules/worker_spi).
@@ -30,6 +33,7 @@ pub fn transaction<T>(f: impl FnOnce() -> Result<T, PgError>) -> Result<T, PgErr
         // SAFETY: allowed in every state of a transaction, and without one.
         unsafe { pg_sys::AbortCurrentTransaction() };
     }
+    interrupts::hold_cancels();
     done
 }
 
@@ -134,6 +138,35 @@ pub fn set_for_level(name: &std::ffi::CStr, value: &std::ffi::CStr) -> Result<()
         );
     }
     Ok(())
+}
+
+// src/include/commands/async.h, which pgrx has no binding for.
+unsafe extern "C-unwind" {
+    fn Async_Notify(channel: *const std::ffi::c_char, payload: *const std::ffi::c_char);
+}
+
+/// Puts a setting back to what the database says, until the current GUC level ends.
+pub fn reset_for_level(name: &std::ffi::CStr) -> Result<(), PgError> {
+    // SAFETY: inside a transaction; without a value it is the default of the session.
+    unsafe {
+        pg_sys::set_config_option(
+            name.as_ptr(),
+            std::ptr::null(),
+            pg_sys::GucContext::PGC_SUSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_SAVE,
+            true,
+            0,
+            false,
+        );
+    }
+    Ok(())
+}
+
+/// `NOTIFY channel, 'payload'` when the transaction commits.
+pub fn notify_at_commit(channel: &std::ffi::CStr, payload: &std::ffi::CStr) {
+    // SAFETY: inside a transaction; both strings end with a zero byte and are copied. It may raise.
+    unsafe { pg_guard_ffi_boundary(|| Async_Notify(channel.as_ptr(), payload.as_ptr())) };
 }
 
 /// Raises what every SQL command that writes raises on a standby and in a read-only transaction;

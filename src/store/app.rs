@@ -12,6 +12,7 @@ use chrono::{DateTime, Utc};
 use pgrx::PgSqlErrorCode;
 use uuid::Uuid;
 
+use super::jobs::{self, Made};
 use super::mapped::Mapped;
 use super::sql::{self, from_uuid, from_uuids, get, maybe, maybe_uuid, uuid_at};
 use crate::domain::meeting::Meeting;
@@ -183,24 +184,29 @@ pub fn connections(mapped: &Mapped, tutors: &[Uuid]) -> Result<Vec<Connection>, 
 }
 
 /// Writes a link into its session, unless somebody else has; gives whether it did.
-pub fn write_link(
-    mapped: &Mapped,
-    session: Uuid,
-    provider: &str,
-    meeting: &Meeting,
-) -> Result<bool, PgError> {
+pub fn write_link(mapped: &Mapped, made: Made<'_>) -> Result<bool, PgError> {
     write_as_owner(&mapped.config().sessions, || {
         let written = sql::execute(
             mapped.write_link(),
             &[
-                from_uuid(session).into(),
-                meeting.join_url.as_str().into(),
-                meeting.external_id.as_str().into(),
-                provider.into(),
+                from_uuid(made.session).into(),
+                made.meeting.join_url.as_str().into(),
+                made.meeting.external_id.as_str().into(),
+                made.provider.into(),
             ],
         )?;
         Ok(written > 0)
     })
+}
+
+/// Writes links into their sessions, those that somebody else has filled in excepted; gives into
+/// which.
+pub fn write_links(mapped: &Mapped, made: &[Made<'_>]) -> Result<HashSet<Uuid>, PgError> {
+    let written = write_as_owner(&mapped.config().sessions, || {
+        let columns = jobs::columns(made);
+        sql::query(mapped.write_links(), &columns, |row| uuid_at(row, 1))
+    })?;
+    Ok(written.into_iter().collect())
 }
 
 /// Puts a link in place of one that leads nowhere any more; gives whether it was still there.
@@ -346,6 +352,7 @@ fn write_as_owner<T>(table: &Entry, f: impl FnOnce() -> Result<T, PgError>) -> R
     as_owner(table, || {
         xact::set_for_level(c"row_security", c"off")?;
         xact::set_for_level(c"search_path", &process::application_search_path())?;
+        process::plan_as_database_says()?;
         f()
     })
 }

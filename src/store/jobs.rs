@@ -1,15 +1,18 @@
 //! `meetlink.jobs` and `meetlink.attempts`, as the worker moves them.
 
+use std::ffi::CString;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use pgrx::datum::DatumWithOid;
 use uuid::Uuid;
 
-use super::sql::{self, from_uuid, get, maybe_uuid, millis};
+use super::sql::{self, from_uuid, from_uuids, get, maybe_uuid, millis};
 use crate::domain::failure::Reason;
 use crate::domain::meeting::Meeting;
 use crate::domain::state::State;
 use crate::pg::error::PgError;
+use crate::pg::xact;
 
 mod claims;
 mod ledger;
@@ -18,7 +21,29 @@ pub use claims::{
     Claimed, Lane, claim, doubt_everything, mark_sent, next_due, shift_dates, take_back_leases,
     take_over,
 };
-pub use ledger::{Attempt, Outcome, record};
+pub use ledger::{Line, Outcome, record};
+
+/// A meeting that was made for a session, and where.
+#[derive(Clone, Copy)]
+pub struct Made<'a> {
+    /// The session.
+    pub session: Uuid,
+    /// The provider.
+    pub provider: &'a str,
+    /// The meeting.
+    pub meeting: &'a Meeting,
+}
+
+/// Sessions, providers, external ids and links, as parameters of a statement.
+pub fn columns<'a>(made: &'a [Made<'a>]) -> [DatumWithOid<'a>; 4] {
+    let texts = |text: fn(&Made<'a>) -> &'a str| made.iter().map(text).collect::<Vec<_>>();
+    [
+        from_uuids(made.iter().map(|one| one.session)).into(),
+        texts(|one| one.provider).into(),
+        texts(|one| one.meeting.external_id.as_str()).into(),
+        texts(|one| one.meeting.join_url.as_str()).into(),
+    ]
+}
 
 /// Keeps a meeting that was made for this time, whatever becomes of the session.
 pub fn keep_meeting(
@@ -46,23 +71,22 @@ pub fn keep_meeting(
     Ok(())
 }
 
-/// Ends a job with a meeting whose link is in the session.
-pub fn finish_with(session: Uuid, provider: &str, meeting: &Meeting) -> Result<(), PgError> {
+/// Ends jobs with meetings whose links are in their sessions.
+pub fn finish_with(made: &[Made<'_>]) -> Result<(), PgError> {
+    let [sessions, providers, ids, urls] = columns(made);
     sql::execute(
-        "UPDATE meetlink.jobs \
+        "UPDATE meetlink.jobs j \
             SET state = 'ready', due_at = NULL, lease_holder = NULL, lease_until = NULL, \
                 reason = NULL, last_error = NULL, setbacks = 0, hurried = false, \
-                may_exist_since = NULL, provider = $2, external_id = $3, join_url = $4, \
-                wish = 'exists', adopt = false, kept_from = NULL, kept_to = NULL, \
+                may_exist_since = NULL, provider = u.provider, external_id = u.external_id, \
+                join_url = u.join_url, wish = 'exists', adopt = false, \
+                kept_from = NULL, kept_to = NULL, \
                 made_at = COALESCE(made_at, pg_catalog.clock_timestamp()), \
                 changed_at = pg_catalog.now() \
-          WHERE session_id = $1",
-        &[
-            from_uuid(session).into(),
-            provider.into(),
-            meeting.external_id.as_str().into(),
-            meeting.join_url.as_str().into(),
-        ],
+           FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), \
+                           pg_catalog.unnest($4)) u(id, provider, external_id, join_url) \
+          WHERE j.session_id = u.id",
+        &[sessions, providers, ids, urls],
     )?;
     Ok(())
 }
@@ -249,14 +273,13 @@ pub fn postpone(
 }
 
 /// Tells listeners that a session's state changed.
-pub fn announce(session: Uuid, state: State) -> Result<(), PgError> {
+pub fn announce(session: Uuid, state: State) {
     let payload = serde_json::json!({
         "session_id": session.hyphenated().to_string(),
         "state": state.as_str(),
     });
-    sql::execute(
-        "SELECT pg_catalog.pg_notify('meetlink', $1)",
-        &[payload.to_string().as_str().into()],
-    )?;
-    Ok(())
+    // A text of ours, without a zero byte.
+    if let Ok(payload) = CString::new(payload.to_string()) {
+        xact::notify_at_commit(c"meetlink", &payload);
+    }
 }

@@ -41,6 +41,7 @@ struct Texts {
     load_names: OnceCell<String>,
     load_connections: OnceCell<String>,
     write_link: OnceCell<String>,
+    write_links: OnceCell<String>,
 }
 
 /// A table of the mapping that is gone.
@@ -290,10 +291,32 @@ impl Mapped {
         format!(
             "UPDATE {} s SET {} WHERE {} = $1 AND {} AND {}",
             self.sessions,
-            self.set_link(),
+            self.set_link(["$2", "$3", "$4"]),
             self.s("id"),
             self.lacks_link(),
             self.is_open()
+        )
+    }
+
+    /// The same for several. `$1` to `$4`: ids, providers, external ids, links.
+    pub fn write_links(&self) -> &str {
+        self.texts
+            .write_links
+            .get_or_init(|| self.write_links_text())
+    }
+
+    fn write_links_text(&self) -> String {
+        format!(
+            "UPDATE {} s SET {} \
+               FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), \
+                               pg_catalog.unnest($3), pg_catalog.unnest($4)) \
+                      meetlink(session, provider, meeting, url) \
+              WHERE {id} = meetlink.session AND {} AND {} RETURNING {id}::uuid",
+            self.sessions,
+            self.set_link(["meetlink.url", "meetlink.meeting", "meetlink.provider"]),
+            self.lacks_link(),
+            self.is_open(),
+            id = self.s("id"),
         )
     }
 
@@ -302,17 +325,17 @@ impl Mapped {
         format!(
             "UPDATE {} s SET {} WHERE {} = $1 AND {} = $5",
             self.sessions,
-            self.set_link(),
+            self.set_link(["$2", "$3", "$4"]),
             self.s("id"),
             self.text("s", Table::Sessions, "join_url")
         )
     }
 
-    fn set_link(&self) -> String {
+    fn set_link(&self, [url, external_id, provider]: [&str; 3]) -> String {
         let mut set = vec![
-            self.assign("join_url", "$2"),
-            self.assign("meeting_external_id", "$3"),
-            self.assign("provider", "$4"),
+            self.assign("join_url", url),
+            self.assign("meeting_external_id", external_id),
+            self.assign("provider", provider),
         ];
         let mapping = &self.config.mapping;
         let created = mapping.column(Table::Sessions, "meeting_created_at");

@@ -5,18 +5,22 @@ use std::collections::BTreeMap;
 
 use crate::domain::sketch;
 use crate::pg::error::PgError;
+use crate::store::jobs::{self, Claimed, Line, Outcome};
 use crate::store::stats::{self, Happened};
 
 /// Provider, what happened, bucket of a duration.
 type Key = (String, &'static str, i16);
 
-/// Counts of a step.
+/// Counts of a step, and its lines in the ledger.
 #[derive(Default)]
-pub struct Chronicle(RefCell<BTreeMap<Key, (i64, f64)>>);
+pub struct Chronicle {
+    counts: RefCell<BTreeMap<Key, (i64, f64)>>,
+    lines: RefCell<Vec<Line>>,
+}
 
 impl Chronicle {
     fn add(&self, provider: &str, what: &'static str, (bucket, seconds): (i16, f64), count: i64) {
-        let mut all = self.0.borrow_mut();
+        let mut all = self.counts.borrow_mut();
         let entry = all
             .entry((provider.to_owned(), what, bucket))
             .or_insert((0, 0.0));
@@ -29,9 +33,11 @@ impl Chronicle {
         self.add(provider, "session", (0, 0.0), count);
     }
 
-    /// An attempt that ended; `class` as in the ledger.
-    pub fn attempt(&self, provider: Option<&str>, class: &'static str) {
-        self.add(provider.unwrap_or(""), class, (0, 0.0), 1);
+    /// An attempt that ended.
+    pub fn attempt(&self, claimed: &Claimed, provider: Option<&str>, outcome: &Outcome<'_>) {
+        self.add(provider.unwrap_or(""), outcome.class(), (0, 0.0), 1);
+        let line = Line::new(claimed, provider, outcome);
+        self.lines.borrow_mut().push(line);
     }
 
     /// A link that came so many seconds after its session.
@@ -40,9 +46,15 @@ impl Chronicle {
         self.add(provider, "link", (sketch::bucket(seconds), seconds), 1);
     }
 
-    /// Writes it down.
+    /// Writes the ledger: an attempt's number is that after the last one written.
+    pub fn write_lines(&self) -> Result<(), PgError> {
+        jobs::record(&std::mem::take(&mut *self.lines.borrow_mut()))
+    }
+
+    /// Writes it all down.
     pub fn write(&self) -> Result<(), PgError> {
-        let all = std::mem::take(&mut *self.0.borrow_mut());
+        self.write_lines()?;
+        let all = std::mem::take(&mut *self.counts.borrow_mut());
         let all = all
             .into_iter()
             .map(|((provider, what, bucket), (count, seconds))| Happened {

@@ -203,12 +203,12 @@ fn settle(
         Ready::Over(state) => {
             jobs::finish(job.session, state)?;
             office.notices.over(job.session);
-            jobs::announce(job.session, state)?;
+            jobs::announce(job.session, state);
             after.ready |= state == State::Ready;
         }
         Ready::Later(provider, wait, reason, text) => {
             let state = jobs::postpone(job, provider.name(), wait, &reason, &text)?;
-            jobs::announce(job.session, state)?;
+            jobs::announce(job.session, state);
         }
         Ready::Write(flight) => {
             let state = office.write_again(&flight)?;
@@ -222,7 +222,7 @@ fn settle(
             } else {
                 State::NotNeeded
             };
-            jobs::announce(job.session, state)?;
+            jobs::announce(job.session, state);
         }
         Ready::Go(flight, token) => {
             if rooms.admit(flight.provider.name(), job.hurried, true) {

@@ -9,6 +9,7 @@ mod depart;
 mod flight;
 mod journal;
 mod launcher;
+mod links;
 mod notices;
 mod outage;
 mod outcome;

@@ -21,8 +21,9 @@ use crate::pg::error::PgError;
 use crate::pg::xact;
 use crate::provider::Provider;
 use crate::store::app;
+use crate::store::app::Session;
 use crate::store::holds;
-use crate::store::jobs::{self, Attempt, Claimed, Outcome, Setback};
+use crate::store::jobs::{self, Claimed, Made, Outcome, Setback};
 use crate::store::mapped::Mapped;
 
 /// Longest time that a write to the application's tables waits for a lock: the worker's main
@@ -48,23 +49,48 @@ pub struct Office<'a> {
 impl Office<'_> {
     /// A meeting was made, or only its link has still to be written.
     pub fn made(&self, flight: &Flight, meeting: &Meeting, new: bool) -> Result<State, PgError> {
-        let session = flight.claimed.session;
-        let provider = flight.provider.name();
         if new {
-            self.record(&flight.claimed, Some(provider), Outcome::Made)?;
+            self.record(&flight.claimed, Some(flight.provider.name()), Outcome::Made);
         }
         let times = flight.times(new);
         let written = xact::subtransaction(|| self.write(flight, meeting, times));
-        let state = match written {
-            Ok(Written::There) => {
-                jobs::finish_with(session, provider, meeting)?;
-                self.notices.made(flight.tutor, session, provider);
-                if !flight.claimed.moved {
-                    self.chronicle
-                        .link(provider, flight.claimed.age(Utc::now()));
-                }
-                State::Ready
+        if matches!(written, Ok(Written::There)) {
+            return self.there(&[(flight, meeting)]);
+        }
+        self.made_otherwise(flight, meeting, times, written)
+    }
+
+    /// Meetings whose links are in their sessions.
+    pub(super) fn there(&self, made: &[(&Flight, &Meeting)]) -> Result<State, PgError> {
+        if made.is_empty() {
+            return Ok(State::Ready);
+        }
+        let rows: Vec<Made<'_>> = made.iter().map(|one| row(*one)).collect();
+        jobs::finish_with(&rows)?;
+        for (flight, _) in made {
+            let (session, provider) = (flight.claimed.session, flight.provider.name());
+            self.notices.made(flight.tutor, session, provider);
+            if !flight.claimed.moved {
+                self.chronicle
+                    .link(provider, flight.claimed.age(Utc::now()));
             }
+            jobs::announce(session, State::Ready);
+        }
+        Ok(State::Ready)
+    }
+
+    /// A meeting whose link is not in its session, or whose session has changed.
+    pub(super) fn made_otherwise(
+        &self,
+        flight: &Flight,
+        meeting: &Meeting,
+        times: (DateTime<Utc>, DateTime<Utc>),
+        written: Result<Written, PgError>,
+    ) -> Result<State, PgError> {
+        let session = flight.claimed.session;
+        let provider = flight.provider.name();
+        let state = match written {
+            Ok(Written::There) => return self.there(&[(flight, meeting)]),
             Ok(Written::Moved) => {
                 jobs::keep_meeting(session, provider, meeting, times)?;
                 jobs::follow(session)?;
@@ -93,8 +119,18 @@ impl Office<'_> {
                 self.go_on(flight, Reason::WriteBack, &shorten(&text), delay, true)?
             }
         };
-        jobs::announce(session, state)?;
+        jobs::announce(session, state);
         Ok(state)
+    }
+
+    /// The application's tables, as they must be to be written to.
+    pub(super) fn attached(&self) -> Result<&Mapped, PgError> {
+        self.mapped.ok_or_else(|| {
+            PgError::new(
+                PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+                "the application's tables are not as meetlink_attach found them",
+            )
+        })
     }
 
     /// Writes a link into its session, and looks at what came of it.
@@ -104,16 +140,11 @@ impl Office<'_> {
         meeting: &Meeting,
         times: (DateTime<Utc>, DateTime<Utc>),
     ) -> Result<Written, PgError> {
-        let mapped = self.mapped.ok_or_else(|| {
-            PgError::new(
-                PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
-                "the application's tables are not as meetlink_attach found them",
-            )
-        })?;
+        let mapped = self.attached()?;
         let session = flight.claimed.session;
         xact::set_local(c"lock_timeout", LOCK_TIMEOUT)?;
         let provider = flight.provider.name();
-        let mut ours = app::write_link(mapped, session, provider, meeting)?;
+        let mut ours = app::write_link(mapped, row((flight, meeting)))?;
         if let (false, true, Some((id, url))) = (ours, flight.claimed.moved, &flight.claimed.made) {
             // The one that was to be moved may have been deleted, and another made in its place.
             ours = if *id == meeting.external_id {
@@ -123,21 +154,8 @@ impl Office<'_> {
                 app::replace_link(mapped, session, provider, meeting, url)?
             };
         }
-        // Read back: row security or a trigger may have dropped the link without a word.
-        match app::sessions(mapped, &[session])?.first() {
-            None => Ok(Written::Unneeded(State::NotNeeded)),
-            Some(now) if now.lacks_link && !now.is_open => Ok(Written::Unneeded(State::NotNeeded)),
-            Some(now) if now.lacks_link => Err(PgError::new(
-                PgSqlErrorCode::ERRCODE_TRIGGERED_ACTION_EXCEPTION,
-                "the update changed nothing; a trigger on the table may have dropped it",
-            )),
-            // Somebody filled in another link meanwhile.
-            Some(now) if !ours && !now.has(&meeting.external_id, meeting.join_url.as_str()) => {
-                Ok(Written::Unneeded(State::Ready))
-            }
-            Some(now) if now.is_open && now.is_elsewhen(times) => Ok(Written::Moved),
-            Some(_) => Ok(Written::There),
-        }
+        let now = app::sessions(mapped, &[session])?;
+        judge(now.first(), ours, meeting, times)
     }
 
     /// The job goes on after a while, with the meeting that it has.
@@ -167,7 +185,7 @@ impl Office<'_> {
     pub fn removed(&self, flight: &Flight) -> Result<State, PgError> {
         let session = flight.claimed.session;
         let provider = flight.provider.name();
-        self.record(&flight.claimed, Some(provider), Outcome::Removed)?;
+        self.record(&flight.claimed, Some(provider), Outcome::Removed);
         let mapped = self.mapped;
         let now = xact::subtransaction(|| match mapped {
             Some(mapped) => app::sessions(mapped, &[session]),
@@ -181,7 +199,7 @@ impl Office<'_> {
             Ok(Some(_)) | Err(_) => State::Pending,
         };
         jobs::forget_meeting(session, state)?;
-        jobs::announce(session, state)?;
+        jobs::announce(session, state);
         Ok(state)
     }
 
@@ -235,7 +253,7 @@ impl Office<'_> {
             verdict.state = State::Retrying;
             verdict.delay = Some(self.settings.policy.max);
         }
-        self.record(claimed, name, Outcome::Failed(failure))?;
+        self.record(claimed, name, Outcome::Failed(failure));
         let mut reason = failure.reason;
         let wanted_by = if claimed.gone {
             self.wanted_by(session)
@@ -255,7 +273,7 @@ impl Office<'_> {
                 self.park(flight, verdict.reconnect)?;
             }
             jobs::forget_meeting(session, State::Pending)?;
-            jobs::announce(session, State::Pending)?;
+            jobs::announce(session, State::Pending);
             return Ok(State::Pending);
         }
         if wanted_by.is_some() && verdict.state == State::NeedsAction {
@@ -308,28 +326,16 @@ impl Office<'_> {
             self.notices
                 .failed(state, failure, (tutor, session), provider);
         }
-        jobs::announce(session, state)?;
+        jobs::announce(session, state);
         Ok(state)
     }
 
     /// Writes an attempt into the ledger.
-    fn record(
-        &self,
-        claimed: &Claimed,
-        provider: Option<&str>,
-        outcome: Outcome<'_>,
-    ) -> Result<(), PgError> {
-        self.chronicle.attempt(provider, outcome.class());
+    pub(super) fn record(&self, claimed: &Claimed, provider: Option<&str>, outcome: Outcome<'_>) {
+        self.chronicle.attempt(claimed, provider, &outcome);
         if !matches!(outcome, Outcome::Failed(_)) {
             journal::note(claimed, provider, &outcome, false);
         }
-        jobs::record(&Attempt {
-            session: claimed.session,
-            provider,
-            number: claimed.number,
-            started_at: claimed.started_at,
-            outcome,
-        })
     }
 
     /// The tutor of a session that wants a link, as far as can be seen now.
@@ -362,8 +368,41 @@ impl Office<'_> {
     }
 }
 
+/// A line for the tables.
+pub(super) fn row<'a>((flight, meeting): (&'a Flight, &'a Meeting)) -> Made<'a> {
+    Made {
+        session: flight.claimed.session,
+        provider: flight.provider.name(),
+        meeting,
+    }
+}
+
+/// What a session says that a link was written into. It is read back: row security or a trigger may
+/// have dropped the link without a word. `ours`: whether the row was changed.
+pub(super) fn judge(
+    now: Option<&Session>,
+    ours: bool,
+    meeting: &Meeting,
+    times: (DateTime<Utc>, DateTime<Utc>),
+) -> Result<Written, PgError> {
+    match now {
+        None => Ok(Written::Unneeded(State::NotNeeded)),
+        Some(now) if now.lacks_link && !now.is_open => Ok(Written::Unneeded(State::NotNeeded)),
+        Some(now) if now.lacks_link => Err(PgError::new(
+            PgSqlErrorCode::ERRCODE_TRIGGERED_ACTION_EXCEPTION,
+            "the update changed nothing; a trigger on the table may have dropped it",
+        )),
+        // Somebody filled in another link meanwhile.
+        Some(now) if !ours && !now.has(&meeting.external_id, meeting.join_url.as_str()) => {
+            Ok(Written::Unneeded(State::Ready))
+        }
+        Some(now) if now.is_open && now.is_elsewhen(times) => Ok(Written::Moved),
+        Some(_) => Ok(Written::There),
+    }
+}
+
 /// What writing a link came to.
-enum Written {
+pub(super) enum Written {
     /// The session has it.
     There,
     /// The session has it, and was put to another time meanwhile.

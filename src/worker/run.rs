@@ -62,6 +62,7 @@ pub fn run(database: Oid) {
     process::set(c"lock_timeout", c"500ms");
     process::set(c"deadlock_timeout", c"10ms");
     process::pin_search_path();
+    process::plan_for_queue();
     // Defaults of the database are meant for people's sessions.
     process::set(c"default_transaction_read_only", c"off");
     process::set(c"default_transaction_isolation", c"read committed");

@@ -144,8 +144,20 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
         chronicle: &chronicle,
         notices: &notices,
     };
+    let mut made = Vec::new();
     for report in reports {
         match report {
+            Report::Attempt {
+                session,
+                end: End::Made(meeting),
+                ..
+            } => {
+                if let Some(flight) = view.flights.get(session) {
+                    office.note_good(flight.provider.name(), Side::Meetings)?;
+                    made.push((flight, meeting));
+                    after.landed.push(*session);
+                }
+            }
             Report::Attempt { session, end, .. } => {
                 if let Some(flight) = view.flights.get(session) {
                     attempt_ended(view, &office, flight, end, &mut after)?;
@@ -165,6 +177,14 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
             }
         }
     }
+    after.ready |= if view.careful {
+        made.chunks(1).try_fold(false, |ready, one| {
+            Ok::<_, PgError>(office.made_together(one)? || ready)
+        })?
+    } else {
+        office.made_together(&made)?
+    };
+    chronicle.write_lines()?;
     if let Some(mapped) = view.mapped {
         if view.look {
             let drained = if view.careful {
@@ -191,7 +211,7 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
                     notices.over(session);
                 }
                 if state != State::Creating {
-                    jobs::announce(session, state)?;
+                    jobs::announce(session, state);
                 }
             }
         }
@@ -212,9 +232,9 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
     let queued = view.granted.iter().map(|(flight, _)| flight);
     let queued = queued.filter(|flight| after.dequeued.contains(&flight.claimed.session));
     let launched = after.launch.iter().map(|(flight, _)| flight);
-    for flight in queued.chain(launched).filter(|flight| flight.creates()) {
-        jobs::mark_sent(flight.claimed.session, flight.provider.name(), flight.tutor)?;
-    }
+    let sent = queued.chain(launched).filter(|flight| flight.creates());
+    let sent = sent.map(|f| (f.claimed.session, f.provider.name(), f.tutor));
+    jobs::mark_sent(&sent.collect::<Vec<_>>())?;
     // What goes out next cannot be taken back, so the claim must survive a crash, and so must
     // tokens and parked jobs. A link alone need not wait for the disk: after a crash the meeting is
     // found again at the provider, and the link written again.
@@ -250,8 +270,8 @@ fn attempt_ended(
     let session = flight.claimed.session;
     let name = flight.provider.name();
     let outage = match end {
-        End::Paused(..) => return Ok(()),
-        End::Made(_) | End::Removed => {
+        End::Paused(..) | End::Made(_) => return Ok(()),
+        End::Removed => {
             office.note_good(name, Side::Meetings)?;
             None
         }
@@ -260,13 +280,7 @@ fn attempt_ended(
         }
     };
     let failure = match end {
-        End::Paused(..) => return Ok(()),
-        End::Made(meeting) => {
-            let state = office.made(flight, meeting, true)?;
-            after.ready |= state == State::Ready;
-            after.landed.push(session);
-            return Ok(());
-        }
+        End::Paused(..) | End::Made(_) => return Ok(()),
         End::Removed => {
             office.removed(flight)?;
             after.landed.push(session);

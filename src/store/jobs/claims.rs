@@ -7,9 +7,7 @@ use uuid::Uuid;
 
 use crate::pg::error::PgError;
 use crate::store::inbox;
-use crate::store::sql::{
-    self, Row, from_uuid, from_uuids, get, maybe, maybe_uuid, millis, uuid_at,
-};
+use crate::store::sql::{self, Row, from_uuids, get, maybe, maybe_uuid, millis, uuid_at};
 
 /// Jobs of which provider may be claimed, and how many.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,19 +147,27 @@ pub fn claim(
     )
 }
 
-/// Notes, before it is sent, that a request which creates is about to go out.
-pub fn mark_sent(session: Uuid, provider: &str, tutor: Uuid) -> Result<(), PgError> {
+/// Notes, before they are sent, that requests which create are about to go out: session, provider,
+/// and tutor whose account it is.
+pub fn mark_sent(sent: &[(Uuid, &str, Uuid)]) -> Result<(), PgError> {
+    if sent.is_empty() {
+        return Ok(());
+    }
+    let providers: Vec<&str> = sent.iter().map(|(_, provider, _)| *provider).collect();
     sql::execute(
-        "UPDATE meetlink.jobs \
+        "UPDATE meetlink.jobs j \
             SET may_exist_since = COALESCE( \
-                  CASE WHEN provider = $2 AND account_id = $3 THEN may_exist_since END, \
+                  CASE WHEN j.provider = u.provider AND j.account_id = u.tutor \
+                       THEN j.may_exist_since END, \
                   pg_catalog.clock_timestamp()), \
-                provider = $2, account_id = $3, lane = $2 \
-          WHERE session_id = $1",
+                provider = u.provider, account_id = u.tutor, lane = u.provider \
+           FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) \
+                  u(session, provider, tutor) \
+          WHERE j.session_id = u.session",
         &[
-            from_uuid(session).into(),
-            provider.into(),
-            from_uuid(tutor).into(),
+            from_uuids(sent.iter().map(|(session, ..)| *session)).into(),
+            providers.into(),
+            from_uuids(sent.iter().map(|(.., tutor)| *tutor)).into(),
         ],
     )?;
     Ok(())
