@@ -50,6 +50,8 @@ pub struct Drained {
     pub fresh: BTreeMap<String, i64>,
     /// Tutors whose connection changed.
     pub tutors: Vec<Uuid>,
+    /// The sessions, as they were seen.
+    pub sessions: Vec<Session>,
 }
 
 /// What became of named sessions.
@@ -59,6 +61,8 @@ pub struct Placed {
     pub jobs: Vec<(Uuid, State)>,
     /// As [`Drained::fresh`].
     pub fresh: BTreeMap<String, i64>,
+    /// As [`Drained::sessions`].
+    pub sessions: Vec<Session>,
 }
 
 /// A session that is named in the inbox.
@@ -77,12 +81,13 @@ pub fn drain(mapped: &Mapped, rows: i64, lanes: &[&str]) -> Result<Drained, PgEr
         named,
         tutors,
     } = take(rows)?;
-    let Placed { jobs, fresh } = place(mapped, named, lanes)?;
+    let placed = place(mapped, named, lanes)?;
     Ok(Drained {
         taken,
-        jobs,
-        fresh,
+        jobs: placed.jobs,
+        fresh: placed.fresh,
         tutors,
+        sessions: placed.sessions,
     })
 }
 
@@ -113,6 +118,7 @@ pub fn place(mapped: &Mapped, named: Vec<Named>, lanes: &[&str]) -> Result<Place
     if !gone.is_empty() {
         placed.jobs.extend(revisit(&gone)?);
     }
+    placed.sessions = known.into_iter().map(|(session, _)| session).collect();
     Ok(placed)
 }
 
@@ -313,7 +319,11 @@ fn put(known: &[(Session, Named)], lanes: &[&str]) -> Result<Placed, PgError> {
             Ok((session, state))
         },
     )?;
-    Ok(Placed { jobs, fresh })
+    Ok(Placed {
+        jobs,
+        fresh,
+        sessions: Vec::new(),
+    })
 }
 
 /// Parks a session whose row cannot be looked at as failed.

@@ -55,6 +55,7 @@ pub fn drain(mapped: &Mapped) -> Result<Drained, PgError> {
         jobs,
         fresh,
         tutors,
+        sessions: Vec::new(),
     })
 }
 
@@ -66,7 +67,7 @@ pub fn load_each(
 ) -> Result<Loaded, PgError> {
     let mut all = Loaded::default();
     for job in claimed {
-        match xact::subtransaction(|| load(mapped, std::slice::from_ref(job))) {
+        match xact::subtransaction(|| load(mapped, std::slice::from_ref(job), Vec::new())) {
             Ok(one) => {
                 all.sessions.extend(one.sessions);
                 all.names.extend(one.names);

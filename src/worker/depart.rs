@@ -22,14 +22,36 @@ use crate::store::jobs::Claimed;
 use crate::store::mapped::Mapped;
 use crate::store::{app, config, holds, jobs};
 
-/// Decides what is sent now, as far as there is room.
+/// What the step brought so far.
+#[derive(Default)]
+pub struct New {
+    /// Whether nothing it did can have left a job that waits, but those counted next.
+    pub calm: bool,
+    /// Jobs that are to be tried now.
+    pub jobs: usize,
+    /// Sessions that were read.
+    pub sessions: Vec<app::Session>,
+}
+
+/// Decides what is sent now, as far as there is room. Where nothing waited before, and nothing new
+/// does, it does not look: a link is not to wait for that.
 pub fn depart(
     view: &View<'_>,
     mapped: &Mapped,
     office: &Office<'_>,
+    new: New,
     after: &mut After,
 ) -> Result<(), PgError> {
     if view.limit == 0 {
+        return Ok(());
+    }
+    let calm = new.calm
+        && view.idle
+        && view.granted.is_empty()
+        && after.granted.is_empty()
+        && after.renew.is_empty();
+    if calm && new.jobs == 0 {
+        after.idle = true;
         return Ok(());
     }
     let holds = holds::holds()?;
@@ -64,7 +86,11 @@ pub fn depart(
             rooms.sending.add(flight.provider.name());
         }
     }
-    claim(view, mapped, office, &mut rooms, after)?;
+    claim(view, mapped, office, &mut rooms, new.sessions, after)?;
+    if calm && after.claimed == new.jobs && after.launch.len() + after.renew.len() == new.jobs {
+        after.idle = true;
+        return Ok(());
+    }
     let lanes = rooms.lanes(&office.breakers.borrow());
     let names: Vec<&str> = lanes.iter().map(|lane| lane.name).collect();
     let due = if names.is_empty() {
@@ -73,6 +99,7 @@ pub fn depart(
         jobs::next_due(&names)?
     };
     after.next_due = due.into_iter().chain(rooms.next_end()).min();
+    after.idle = after.next_due.is_none() && names.len() > super::rooms::lanes().len();
     Ok(())
 }
 
@@ -89,6 +116,7 @@ fn claim(
     mapped: &Mapped,
     office: &Office<'_>,
     rooms: &mut Rooms<'_>,
+    seen: Vec<app::Session>,
     after: &mut After,
 ) -> Result<(), PgError> {
     let lanes = rooms.lanes(&office.breakers.borrow());
@@ -105,7 +133,7 @@ fn claim(
     let loaded = if view.careful {
         careful::load_each(mapped, office, &claimed)?
     } else {
-        load(mapped, &claimed)?
+        load(mapped, &claimed, seen)?
     };
     let Loaded {
         sessions,
@@ -160,11 +188,19 @@ pub(super) struct Loaded {
     pub failed: HashSet<Uuid>,
 }
 
-/// Reads what claimed jobs are about.
-pub(super) fn load(mapped: &Mapped, claimed: &[Claimed]) -> Result<Loaded, PgError> {
-    let ids: Vec<Uuid> = claimed.iter().map(|job| job.session).collect();
-    let sessions = app::sessions(mapped, &ids)?.into_iter();
-    let sessions: HashMap<Uuid, app::Session> = sessions.map(|s| (s.id, s)).collect();
+/// Reads what claimed jobs are about. `seen`: sessions that were read in this very step.
+pub(super) fn load(
+    mapped: &Mapped,
+    claimed: &[Claimed],
+    seen: Vec<app::Session>,
+) -> Result<Loaded, PgError> {
+    let mut sessions: HashMap<Uuid, app::Session> = seen.into_iter().map(|s| (s.id, s)).collect();
+    let ids = claimed.iter().map(|job| job.session);
+    let unseen: Vec<Uuid> = ids.filter(|id| !sessions.contains_key(id)).collect();
+    if !unseen.is_empty() {
+        let others = app::sessions(mapped, &unseen)?;
+        sessions.extend(others.into_iter().map(|s| (s.id, s)));
+    }
     let tutors: HashSet<Uuid> = sessions
         .values()
         .filter_map(|session| session.tutor)

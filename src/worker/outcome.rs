@@ -3,8 +3,6 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-use pgrx::PgSqlErrorCode;
 use uuid::Uuid;
 
 use super::chronicle::Chronicle;
@@ -15,15 +13,13 @@ use super::rooms::Breakers;
 use crate::config::Settings;
 use crate::domain::breaker::Side;
 use crate::domain::failure::{Class, Failure, Reason};
-use crate::domain::meeting::{JoinUrl, Meeting};
 use crate::domain::state::{Hold, State, Tries, after_failure};
 use crate::pg::error::PgError;
 use crate::pg::xact;
 use crate::provider::Provider;
 use crate::store::app;
-use crate::store::app::Session;
 use crate::store::holds;
-use crate::store::jobs::{self, Claimed, Made, Outcome, Setback};
+use crate::store::jobs::{self, Claimed, Outcome, Setback};
 use crate::store::mapped::Mapped;
 
 /// Longest time that a write to the application's tables waits for a lock: the worker's main
@@ -47,140 +43,6 @@ pub struct Office<'a> {
 }
 
 impl Office<'_> {
-    /// A meeting was made, or only its link has still to be written.
-    pub fn made(&self, flight: &Flight, meeting: &Meeting, new: bool) -> Result<State, PgError> {
-        if new {
-            self.record(&flight.claimed, Some(flight.provider.name()), Outcome::Made);
-        }
-        let times = flight.times(new);
-        let written = xact::subtransaction(|| self.write(flight, meeting, times));
-        if matches!(written, Ok(Written::There)) {
-            return self.there(&[(flight, meeting)]);
-        }
-        self.made_otherwise(flight, meeting, times, written)
-    }
-
-    /// Meetings whose links are in their sessions.
-    pub(super) fn there(&self, made: &[(&Flight, &Meeting)]) -> Result<State, PgError> {
-        if made.is_empty() {
-            return Ok(State::Ready);
-        }
-        let rows: Vec<Made<'_>> = made.iter().map(|one| row(*one)).collect();
-        jobs::finish_with(&rows)?;
-        for (flight, _) in made {
-            let (session, provider) = (flight.claimed.session, flight.provider.name());
-            self.notices.made(flight.tutor, session, provider);
-            if !flight.claimed.moved {
-                self.chronicle
-                    .link(provider, flight.claimed.age(Utc::now()));
-            }
-            jobs::announce(session, State::Ready);
-        }
-        Ok(State::Ready)
-    }
-
-    /// A meeting whose link is not in its session, or whose session has changed.
-    pub(super) fn made_otherwise(
-        &self,
-        flight: &Flight,
-        meeting: &Meeting,
-        times: (DateTime<Utc>, DateTime<Utc>),
-        written: Result<Written, PgError>,
-    ) -> Result<State, PgError> {
-        let session = flight.claimed.session;
-        let provider = flight.provider.name();
-        let state = match written {
-            Ok(Written::There) => return self.there(&[(flight, meeting)]),
-            Ok(Written::Moved) => {
-                jobs::keep_meeting(session, provider, meeting, times)?;
-                jobs::follow(session)?;
-                if !flight.claimed.moved {
-                    self.chronicle
-                        .link(provider, flight.claimed.age(Utc::now()));
-                }
-                let text = "The session was put to another time while its meeting was made; the meeting follows.";
-                self.go_on(flight, Reason::SessionMoved, text, Duration::ZERO, false)?;
-                State::Ready
-            }
-            Ok(Written::Unneeded(state)) => {
-                jobs::keep_meeting(session, provider, meeting, times)?;
-                jobs::orphan(session)?;
-                state
-            }
-            Err(error) => {
-                // Whatever happens to the session, the meeting is not forgotten.
-                jobs::keep_meeting(session, provider, meeting, times)?;
-                let text = format!(
-                    "The meeting exists, but its link could not be written into the session: \
-                     {error}."
-                );
-                let policy = &self.settings.policy;
-                let delay = policy.wait(tries(&flight.claimed, None).failures, (self.random)());
-                self.go_on(flight, Reason::WriteBack, &shorten(&text), delay, true)?
-            }
-        };
-        jobs::announce(session, state);
-        Ok(state)
-    }
-
-    /// The application's tables, as they must be to be written to.
-    pub(super) fn attached(&self) -> Result<&Mapped, PgError> {
-        self.mapped.ok_or_else(|| {
-            PgError::new(
-                PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
-                "the application's tables are not as meetlink_attach found them",
-            )
-        })
-    }
-
-    /// Writes a link into its session, and looks at what came of it.
-    fn write(
-        &self,
-        flight: &Flight,
-        meeting: &Meeting,
-        times: (DateTime<Utc>, DateTime<Utc>),
-    ) -> Result<Written, PgError> {
-        let mapped = self.attached()?;
-        let session = flight.claimed.session;
-        xact::set_local(c"lock_timeout", LOCK_TIMEOUT)?;
-        let provider = flight.provider.name();
-        let mut ours = app::write_link(mapped, row((flight, meeting)))?;
-        if let (false, true, Some((id, url))) = (ours, flight.claimed.moved, &flight.claimed.made) {
-            // The one that was to be moved may have been deleted, and another made in its place.
-            ours = if *id == meeting.external_id {
-                let now = app::sessions(mapped, &[session])?;
-                now.iter().any(|now| now.has(id, url))
-            } else {
-                app::replace_link(mapped, session, provider, meeting, url)?
-            };
-        }
-        let now = app::sessions(mapped, &[session])?;
-        judge(now.first(), ours, meeting, times)
-    }
-
-    /// The job goes on after a while, with the meeting that it has.
-    fn go_on(
-        &self,
-        flight: &Flight,
-        reason: Reason,
-        error: &str,
-        delay: Duration,
-        counts: bool,
-    ) -> Result<State, PgError> {
-        jobs::set_back(&Setback {
-            session: flight.claimed.session,
-            state: State::Retrying,
-            delay: Some(delay),
-            counts,
-            reason,
-            error,
-            may_exist: false,
-            just_lost: false,
-            provider: Some(flight.provider.name()),
-        })
-        .map(|(state, _)| state)
-    }
-
     /// A meeting was removed that its session no longer needed.
     pub fn removed(&self, flight: &Flight) -> Result<State, PgError> {
         let session = flight.claimed.session;
@@ -201,31 +63,6 @@ impl Office<'_> {
         jobs::forget_meeting(session, state)?;
         jobs::announce(session, state);
         Ok(state)
-    }
-
-    /// Writes the link of a meeting that was kept.
-    pub fn write_again(&self, flight: &Flight) -> Result<State, PgError> {
-        let kept = flight.claimed.made.as_ref().and_then(|(id, url)| {
-            let join_url = JoinUrl::parse(url)?;
-            Some(Meeting {
-                external_id: id.clone(),
-                join_url,
-            })
-        });
-        match kept {
-            Some(meeting) => self.made(flight, &meeting, false),
-            None => {
-                let text = "The link that was kept for this session is not a link.";
-                let failure = Failure::new(Class::Permanent, Reason::AnswerUnreadable, text);
-                self.failed(
-                    &flight.claimed,
-                    Some(flight.provider),
-                    Some(flight),
-                    &failure,
-                    None,
-                )
-            }
-        }
     }
 
     /// An attempt failed; gives the job's next state. `outage`: for how long the provider is not to
@@ -368,50 +205,7 @@ impl Office<'_> {
     }
 }
 
-/// A line for the tables.
-pub(super) fn row<'a>((flight, meeting): (&'a Flight, &'a Meeting)) -> Made<'a> {
-    Made {
-        session: flight.claimed.session,
-        provider: flight.provider.name(),
-        meeting,
-    }
-}
-
-/// What a session says that a link was written into. It is read back: row security or a trigger may
-/// have dropped the link without a word. `ours`: whether the row was changed.
-pub(super) fn judge(
-    now: Option<&Session>,
-    ours: bool,
-    meeting: &Meeting,
-    times: (DateTime<Utc>, DateTime<Utc>),
-) -> Result<Written, PgError> {
-    match now {
-        None => Ok(Written::Unneeded(State::NotNeeded)),
-        Some(now) if now.lacks_link && !now.is_open => Ok(Written::Unneeded(State::NotNeeded)),
-        Some(now) if now.lacks_link => Err(PgError::new(
-            PgSqlErrorCode::ERRCODE_TRIGGERED_ACTION_EXCEPTION,
-            "the update changed nothing; a trigger on the table may have dropped it",
-        )),
-        // Somebody filled in another link meanwhile.
-        Some(now) if !ours && !now.has(&meeting.external_id, meeting.join_url.as_str()) => {
-            Ok(Written::Unneeded(State::Ready))
-        }
-        Some(now) if now.is_open && now.is_elsewhen(times) => Ok(Written::Moved),
-        Some(_) => Ok(Written::There),
-    }
-}
-
-/// What writing a link came to.
-pub(super) enum Written {
-    /// The session has it.
-    There,
-    /// The session has it, and was put to another time meanwhile.
-    Moved,
-    /// The session is gone, cancelled, or has another link; its state then.
-    Unneeded(State),
-}
-
-fn tries(claimed: &Claimed, outage: Option<Duration>) -> Tries {
+pub(super) fn tries(claimed: &Claimed, outage: Option<Duration>) -> Tries {
     Tries {
         attempts: claimed.attempts.unsigned_abs(),
         failures: claimed.setbacks.unsigned_abs().saturating_add(1),
@@ -420,7 +214,7 @@ fn tries(claimed: &Claimed, outage: Option<Duration>) -> Tries {
 }
 
 /// An error's text comes from Postgres or from a trigger of the application: kept short.
-fn shorten(text: &str) -> String {
+pub(super) fn shorten(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .take(300)

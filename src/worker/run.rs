@@ -121,6 +121,8 @@ struct Worker {
     parcels: usize,
     /// Whether a notification may be open.
     open: bool,
+    /// Whether it is certain that no job waits.
+    idle: bool,
     /// What is done now and then.
     chores: Chores,
     /// When a job is due that is not under way.
@@ -165,6 +167,7 @@ impl Worker {
             deliver_at: Some(Instant::now()),
             parcels: 0,
             open: true,
+            idle: false,
             chores: Chores::new(),
             due: None,
             // A predecessor may have known of one.
@@ -268,6 +271,8 @@ impl Worker {
         let mut arrived = self.arrived;
         let fresh = self.fresh;
         let own: Vec<Uuid> = self.flights.keys().copied().collect();
+        // It may set jobs going.
+        self.idle = false;
         let standing = xact::transaction(|| standing::look(fresh, &mut arrived, &own))?;
         self.arrived = arrived;
         (self.fresh, self.changed) = (false, false);
@@ -330,6 +335,7 @@ impl Worker {
             deliver: self.deliver_at.is_some_and(|at| at <= Instant::now()),
             parcels: self.parcels,
             open: self.open,
+            idle: self.idle,
         };
         xact::transaction(|| {
             if heed && watch::altered() {

@@ -15,7 +15,7 @@ use super::access::Exchange;
 use super::careful;
 use super::chronicle::Chronicle;
 use super::deliver::{self, Parcel};
-use super::depart::depart;
+use super::depart::{New, depart};
 use super::flight::Flight;
 use super::notices::Notices;
 use super::outcome::Office;
@@ -77,6 +77,8 @@ pub struct View<'a> {
     pub parcels: usize,
     /// Whether a notification may be open.
     pub open: bool,
+    /// Whether no job waited when the last step ended.
+    pub idle: bool,
     /// Whether the inbox may hold something.
     pub look: bool,
     /// Whether a row stopped the last step: each is looked at by itself then.
@@ -106,6 +108,8 @@ pub struct After {
     pub unsaved_because: Option<PgError>,
     /// Milliseconds until there is something to be claimed.
     pub next_due: Option<i64>,
+    /// Whether it is certain that no job waits.
+    pub idle: bool,
     /// What is known of the providers as a whole now.
     pub breakers: Option<Breakers>,
     /// Providers that the operator has configured, where that was looked up.
@@ -145,6 +149,7 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
         notices: &notices,
     };
     let mut made = Vec::new();
+    let mut new = New::default();
     for report in reports {
         match report {
             Report::Attempt {
@@ -177,13 +182,15 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
             }
         }
     }
-    after.ready |= if view.careful {
-        made.chunks(1).try_fold(false, |ready, one| {
-            Ok::<_, PgError>(office.made_together(one)? || ready)
-        })?
-    } else {
-        office.made_together(&made)?
-    };
+    let others = reports.len() > made.len();
+    let at_once = if view.careful { 1 } else { made.len().max(1) };
+    let mut ended = 0;
+    for some in made.chunks(at_once) {
+        let landed = office.made(some)?;
+        ended += landed.ended;
+        after.ready |= landed.visible;
+    }
+    new.calm = !others && ended == made.len() && !view.careful;
     chronicle.write_lines()?;
     if let Some(mapped) = view.mapped {
         if view.look {
@@ -206,7 +213,13 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
                     .filter(Connection::is_usable);
                 notices.connected(usable.map(|connection| connection.tutor));
             }
+            new.sessions = drained.sessions;
             for (session, state) in drained.jobs {
+                match state {
+                    State::Pending => new.jobs += 1,
+                    State::Ready | State::NotNeeded | State::Creating => {}
+                    _ => new.calm = false,
+                }
                 if matches!(state, State::Ready | State::NotNeeded) {
                     notices.over(session);
                 }
@@ -215,7 +228,7 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
                 }
             }
         }
-        depart(view, mapped, &office, &mut after)?;
+        depart(view, mapped, &office, new, &mut after)?;
     }
     chronicle.write()?;
     let own = view

@@ -145,6 +145,7 @@ impl Worker {
                 wait.and_then(|wait| Instant::now().checked_add(Duration::from_millis(wait)));
         }
         self.open = after.open.unwrap_or(self.open);
+        self.idle = after.idle;
         if let Some(error) = after.unsaved_because {
             // What a trigger of the application says may quote a row: only its kind is told.
             let why = if error.is_about_data() {
