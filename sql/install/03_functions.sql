@@ -175,7 +175,7 @@ CREATE FUNCTION meetlink.read_at_risk(
   AS 'MODULE_PATHNAME', 'read_at_risk_wrapper';
 REVOKE ALL ON FUNCTION meetlink.read_at_risk() FROM PUBLIC;
 COMMENT ON FUNCTION meetlink.read_at_risk() IS
-  'Coming sessions that may not take place, read with the caller''s own rights; behind meetlink.at_risk';
+  'Sessions that may not take place, read with the caller''s own rights; behind meetlink.at_risk';
 
 CREATE FUNCTION meetlink.read_visible(sessions uuid[])
   RETURNS SETOF uuid LANGUAGE c VOLATILE STRICT ROWS 10000

@@ -100,7 +100,7 @@ SELECT r.session_id, r.tutor_id, r.tutor_name, r.scheduled_start_at, k.state,
           COALESCE(h.reason, j.reason) AS reason) k
  ORDER BY r.scheduled_start_at, r.session_id;
 COMMENT ON VIEW meetlink.at_risk IS
-  'Sessions of the next 24 hours without a link, and coming ones whose tutor''s connection is dead';
+  'Sessions under way or of the next 24 hours without a link, and coming ones whose tutor''s connection is dead';
 COMMENT ON COLUMN meetlink.at_risk.who_acts IS
   'tutor, operator, or meetlink: it is at it by itself';
 

@@ -50,8 +50,8 @@ type AtRisk = (
     Option<bool>,
 );
 
-/// Coming sessions as the caller sees them. Whether their tutors are connected is no secret to those
-/// who see the session: its status says as much.
+/// Coming sessions, and those under way, as the caller sees them. Whether their tutors are connected
+/// is no secret to those who see the session: its status says as much.
 fn coming(mapped: &Mapped) -> Result<Vec<AtRisk>, PgError> {
     let sessions = sql::read(&mapped.view_coming(), &[], |row| {
         let tutor = sql::maybe_uuid(row, 2)?;

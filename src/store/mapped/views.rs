@@ -39,18 +39,25 @@ impl Mapped {
         )
     }
 
-    /// Coming sessions that lack a link or start within a day, with their tutors.
+    /// Coming sessions that lack a link or start within a day, and those under way that lack one,
+    /// with their tutors.
+    ///
+    /// The start is bounded below for the sake of its index: a session that began more than a day
+    /// ago is not looked at, whenever it ends.
     pub fn view_coming(&self) -> String {
         format!(
             "SELECT {id}::uuid, {tutor}::uuid, {name}, {start}, {lacks}, \
                     {start} < pg_catalog.now() + interval '24 hours' \
                FROM {sessions} s LEFT JOIN {profiles} t ON {tid} = {tutor} \
-              WHERE {open} AND {start} > pg_catalog.now() \
-                AND ({lacks} OR {start} < pg_catalog.now() + interval '24 hours')",
+              WHERE {open} AND {start} > pg_catalog.now() - interval '24 hours' \
+                AND CASE WHEN {start} > pg_catalog.now() \
+                         THEN {lacks} OR {start} < pg_catalog.now() + interval '24 hours' \
+                         ELSE {lacks} AND {end} > pg_catalog.now() END",
             id = self.s("id"),
             tutor = self.s("tutor_id"),
             name = self.text("t", Table::Profiles, "full_name"),
             start = self.s("scheduled_start_at"),
+            end = self.end(),
             lacks = self.lacks_link(),
             sessions = self.sessions,
             profiles = self.profiles,
