@@ -108,7 +108,7 @@ fn checks() -> Result<Vec<Check>, PgError> {
             "operator",
             jobs.operator,
             "troubles that only an operator can mend",
-            "meetlink.notifications says which (kind = 'operator'); each goes with the next link.",
+            "meetlink.notifications says which (kind = 'operator'); each goes by itself once it is mended.",
         ),
         (
             "deliveries",
@@ -273,9 +273,26 @@ fn clock() -> Result<Check, PgError> {
 
 /// Tutors whose next session will find no connection that can be used.
 fn connections(mapped: &Mapped) -> Result<Check, PgError> {
-    let coming = app::coming_tutors(mapped)?;
-    let ids: Vec<_> = coming.iter().map(|(tutor, _)| *tutor).collect();
-    let connections = app::connections(mapped, &ids)?;
+    let looked = xact::subtransaction(|| {
+        let coming = app::coming_tutors(mapped)?;
+        let ids: Vec<_> = coming.iter().map(|(tutor, _)| *tutor).collect();
+        Ok((app::connections(mapped, &ids)?, coming))
+    });
+    let (connections, coming) = match looked {
+        // One bad row must not silence all other checks.
+        Err(error) if error.is_about_data() => {
+            return Ok(Check {
+                name: "connections",
+                ok: false,
+                detail: "a row of the application's tables cannot be read".to_owned(),
+                hint: Some(
+                    "meetlink.queue shows the sessions that were set aside for it (reason = \
+                     'session_unfit'), and why.",
+                ),
+            });
+        }
+        looked => looked?,
+    };
     let fails = |tutor, start| {
         !connections.iter().any(|connection| {
             let lasts = connection.refresh.as_deref().is_some_and(|t| !t.is_empty())
@@ -292,7 +309,7 @@ fn connections(mapped: &Mapped) -> Result<Check, PgError> {
         ok: dead == 0,
         detail: format!(
             "{dead} of {} tutors with a session this week cannot be reached",
-            ids.len()
+            coming.len()
         ),
         hint: Some("meetlink.at_risk and meetlink.tutor_connections show who has to connect."),
     })

@@ -16,7 +16,7 @@ names! {
         Reconnect = "reconnect",
         /// The tutor: know that a session has no link, and try again.
         Failed = "failed",
-        /// The operator: mend a setting, a key or an OAuth client.
+        /// The operator: mend a setting, a key, an OAuth client or a session's own details.
         Operator = "operator",
     }
 }
@@ -86,10 +86,31 @@ pub fn notices(
             action,
         });
     }
-    if failure.class == Class::OperatorMustAct {
-        told.push(of_operator(provider, failure.reason, &failure.text));
-    }
+    told.extend(for_operators(state, failure, provider));
     told
+}
+
+/// What only an operator can mend. What is wrong with single sessions is told of all of them at
+/// once, and stays inside the database: it may be said in the application's words.
+fn for_operators(state: State, failure: &Failure, provider: Option<String>) -> Option<Notice> {
+    let (provider, text) = match (failure.class, failure.reason) {
+        (Class::Permanent, Reason::Misconfigured) => {
+            let again = "Sessions that were given up for it are taken up again at the next reload, \
+                         or by meetlink_create_missing().";
+            (provider, format!("{} {again}", failure.text))
+        }
+        (Class::OperatorMustAct, _) | (_, Reason::Misconfigured) => {
+            (provider, failure.text.clone())
+        }
+        (_, Reason::SessionUnfit) if state == State::Failed => {
+            let text = "There are sessions whose own details allow no meeting; meetlink.queue shows \
+                        which and why (reason = 'session_unfit'). Once mended, they are taken up \
+                        again by themselves, or by meetlink_create_missing().";
+            (None, text.to_owned())
+        }
+        _ => return None,
+    };
+    Some(of_operator(provider, failure.reason, &text))
 }
 
 /// What the operators are told.
@@ -234,7 +255,7 @@ mod tests {
                 .map(|n| (n.kind, n.tutor.is_some()))
                 .collect::<Vec<_>>()
         };
-        use State::{Failed, NeedsAction, Retrying};
+        use State::{Failed, NeedsAction, Pending, Retrying};
         assert_eq!(
             of(NeedsAction, Class::TutorMustAct, Reason::NotConnected),
             [(Kind::Connect, true)]
@@ -252,5 +273,11 @@ mod tests {
             [(Kind::Operator, false)]
         );
         assert_eq!(of(Retrying, Class::Retry, Reason::ProviderDown), []);
+        // The tutor is told that support has to mend it: so support is told too.
+        let both = [(Kind::Failed, true), (Kind::Operator, false)];
+        assert_eq!(of(Failed, Class::Permanent, Reason::Misconfigured), both);
+        assert_eq!(of(Failed, Class::Permanent, Reason::SessionUnfit), both);
+        // The session changed meanwhile, and is looked at once more.
+        assert_eq!(of(Pending, Class::Permanent, Reason::SessionUnfit), []);
     }
 }

@@ -109,6 +109,16 @@ impl Party {
         Failure::new(Class::Permanent, Reason::RequestRefused, text).status(answer.status)
     }
 
+    /// A 404 or 405 without the provider's own words: somebody else answers at that URL.
+    pub fn astray(self, answer: &Response) -> Failure {
+        let Self { label, setting } = self;
+        let status = answer.status;
+        let text = format!(
+            "{label} was not found where it should be (status {status}); check {setting}, and for a proxy on the way."
+        );
+        Failure::new(Class::OperatorMustAct, Reason::Misconfigured, text).status(status)
+    }
+
     /// An access token that is not accepted. The worker refreshes it once; only if that does not
     /// help is the consent gone.
     pub fn stale_token(self, answer: &Response) -> Failure {

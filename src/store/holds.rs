@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use super::jobs;
 use super::sql::{self, get};
 use crate::domain::breaker::Side;
 use crate::domain::failure::Reason;
+use crate::domain::state::State;
 use crate::pg::error::PgError;
 
 /// A provider, or a tutor at one, that must not be called for a while.
@@ -86,7 +88,7 @@ pub fn hold(hold: &Hold<'_>) -> Result<(), PgError> {
 }
 
 /// Lets go of the holds that the operator's action may have made needless, or that are over, and
-/// makes the jobs that waited for them due.
+/// makes the jobs that waited for it due, or were given up for the lack of it.
 pub fn release_operator_holds() -> Result<(), PgError> {
     let reasons = "('oauth_client', 'key_missing', 'token_format', 'misconfigured')";
     sql::execute(
@@ -102,6 +104,18 @@ pub fn release_operator_holds() -> Result<(), PgError> {
         ),
         &[],
     )?;
+    let given_up = sql::query(
+        "UPDATE meetlink.jobs \
+            SET state = 'pending', due_at = pg_catalog.clock_timestamp(), attempts = 0, \
+                setbacks = 0, changed_at = pg_catalog.now() \
+          WHERE state = 'failed' AND reason = 'misconfigured' \
+         RETURNING session_id",
+        &[],
+        |row| sql::uuid_at(row, 1),
+    )?;
+    for session in given_up {
+        jobs::announce(session, State::Pending);
+    }
     Ok(())
 }
 

@@ -326,17 +326,22 @@ fn put(known: &[(Session, Named)], lanes: &[&str]) -> Result<Placed, PgError> {
     })
 }
 
-/// Parks a session whose row cannot be looked at as failed.
-pub fn set_aside(session: Uuid, reason: &str, error: &str) -> Result<(), PgError> {
-    sql::execute(
+/// Parks a session whose row cannot be looked at as failed, and gives its tutor, as far as known;
+/// the outer `None`: an attempt is under way.
+pub fn set_aside(
+    session: Uuid,
+    reason: &str,
+    error: &str,
+) -> Result<Option<Option<Uuid>>, PgError> {
+    sql::query_one(
         "INSERT INTO meetlink.jobs AS j (session_id, state, queued_at, reason, last_error) \
          VALUES ($1, 'failed', pg_catalog.now(), $2, $3) \
          ON CONFLICT (session_id) DO UPDATE \
             SET state = 'failed', due_at = NULL, reason = $2, last_error = $3 \
-          WHERE j.state <> 'creating'",
+          WHERE j.state <> 'creating' RETURNING tutor_id",
         &[from_uuid(session).into(), reason.into(), error.into()],
-    )?;
-    Ok(())
+        |row| sql::maybe_uuid(row, 1),
+    )
 }
 
 /// Appends sessions.

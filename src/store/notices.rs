@@ -81,11 +81,13 @@ pub fn resolve(cures: &Cures) -> Result<(), PgError> {
                    AND NOT EXISTS (SELECT FROM meetlink.jobs j WHERE j.tutor_id = n.tutor_id \
                                       AND j.state NOT IN ('ready', 'not_needed'))) \
                OR n.kind = 'failed' AND n.session_id = ANY ($2) \
-               OR n.kind = 'operator' AND (n.provider IS NULL OR n.provider = ANY ($3)) \
-                  AND pg_catalog.cardinality($3) > 0 \
+               OR n.kind = 'operator' AND n.reason = 'session_unfit' \
+                  AND NOT EXISTS (SELECT FROM meetlink.jobs j \
+                                   WHERE j.state = 'failed' AND j.reason = n.reason) \
+               OR n.kind = 'operator' AND n.reason <> 'session_unfit' AND n.provider = ANY ($3) \
                   AND NOT EXISTS (SELECT FROM meetlink.jobs j \
                                    WHERE j.state IN ('retrying', 'in_doubt') \
-                                     AND j.reason = n.reason)) \
+                                     AND j.reason = n.reason AND j.provider = n.provider)) \
            RETURNING n.id) \
          UPDATE meetlink.deliveries d SET due_at = NULL FROM gone g \
           WHERE d.notification_id = g.id AND d.due_at IS NOT NULL",

@@ -12,19 +12,21 @@ use crate::store::jobs::Claimed;
 use crate::store::mapped::Mapped;
 
 use super::depart::{Loaded, load};
+use super::journal;
 use super::outcome::Office;
 use super::rooms;
 
 /// Inbox rows looked at in one step.
 const ROWS: i64 = 100;
 
-/// What the operator reads of a row that raises.
-fn text(error: &PgError) -> String {
-    format!("The session's row cannot be read: {error}.")
+/// What a row that raises comes to; the operator reads the text in `meetlink.queue`.
+fn unfit(error: &PgError) -> Failure {
+    let text = format!("The session's row cannot be read: {error}.");
+    Failure::new(Class::Permanent, Reason::SessionUnfit, text)
 }
 
-/// Drains the inbox, a session at a time.
-pub fn drain(mapped: &Mapped) -> Result<Drained, PgError> {
+/// Drains the inbox, a session at a time; those that raise are parked here.
+pub fn drain(mapped: &Mapped, office: &Office<'_>) -> Result<Drained, PgError> {
     let inbox::Taken {
         rows: taken,
         named,
@@ -42,8 +44,14 @@ pub fn drain(mapped: &Mapped) -> Result<Drained, PgError> {
                 }
             }
             Err(error) if error.is_about_data() => {
-                inbox::set_aside(session, Reason::SessionUnfit.as_str(), &text(&error))?;
-                jobs.push((session, State::Failed));
+                let failure = unfit(&error);
+                let reason = failure.reason.as_str();
+                if let Some(tutor) = inbox::set_aside(session, reason, &failure.text)? {
+                    journal::set_aside(session, failure.reason);
+                    let who = (tutor, session);
+                    office.notices.failed(State::Failed, &failure, who, None);
+                    jobs.push((session, State::Failed));
+                }
             }
             Err(error) => return Err(error),
         }
@@ -74,8 +82,7 @@ pub fn load_each(
                 all.connections.extend(one.connections);
             }
             Err(error) if error.is_about_data() => {
-                let failure = Failure::new(Class::Permanent, Reason::SessionUnfit, text(&error));
-                let failure = failure.may_exist(job.may_exist_since.is_some());
+                let failure = unfit(&error).may_exist(job.may_exist_since.is_some());
                 office.failed(job, None, None, &failure, None)?;
                 all.failed.insert(job.session);
             }

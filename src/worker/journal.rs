@@ -1,9 +1,10 @@
 //! One line of the server's log for each outcome that matters.
 
 use chrono::Utc;
+use uuid::Uuid;
 
 use crate::domain::breaker::Side;
-use crate::domain::failure::Class;
+use crate::domain::failure::{Class, Reason};
 use crate::pg::journal::{self, Weight};
 use crate::store::jobs::{Claimed, Outcome};
 
@@ -37,6 +38,17 @@ pub fn note(claimed: &Claimed, provider: Option<&str>, outcome: &Outcome<'_>, gi
             }
         }
         line
+    });
+}
+
+/// A line for a session whose row cannot be read: nothing was attempted.
+pub fn set_aside(session: Uuid, reason: Reason) {
+    journal::line(Weight::Grave, || {
+        format!(
+            "meetlink: session {}: set aside, its row cannot be read, reason {}",
+            session.hyphenated(),
+            reason.as_str()
+        )
     });
 }
 

@@ -195,7 +195,7 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
     if let Some(mapped) = view.mapped {
         if view.look {
             let drained = if view.careful {
-                careful::drain(mapped)?
+                careful::drain(mapped, &office)?
             } else {
                 inbox::drain(mapped, inbox::BATCH, &rooms::lanes())?
             };

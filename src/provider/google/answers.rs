@@ -108,7 +108,8 @@ fn classify(answer: &Response, error: Option<&Error>, now: DateTime<Utc>) -> Fai
         ),
         403 => API.barred(answer),
         // An HTML page here means that the URL is wrong, not the tutor.
-        404 if error.is_some() => tutor(
+        404 | 405 if error.is_none() => API.astray(answer),
+        404 => tutor(
             Reason::AccountNotFound,
             "Google does not find the tutor's primary calendar; the tutor must connect an account that has one.",
         ),

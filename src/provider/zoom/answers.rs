@@ -101,6 +101,7 @@ fn classify(answer: &Response, error: &Error, now: DateTime<Utc>) -> Failure {
             "Zoom does not let this account do that; the tutor or their administrator must allow it.",
         ),
         (403, None) => API.barred(answer),
+        (404 | 405, None) => API.astray(answer),
         _ => API.refused(answer),
     }
 }

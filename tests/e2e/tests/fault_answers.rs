@@ -263,7 +263,7 @@ fn errors_in_xml_and_html_are_read_as_the_errors_they_are() {
         };
         for (action, class) in [
             (Action::Xml { status: 400 }, "permanent"),
-            (Action::Html { status: 404 }, "permanent"),
+            (Action::Html { status: 404 }, "operator_must_act"),
             (Action::Xml { status: 502 }, passing),
             (Action::Html { status: 500 }, passing),
         ] {

@@ -26,11 +26,12 @@ fn configure(app: &App, provider: Provider, secret: &str) {
     done.expect("the provider is configured");
 }
 
-/// The only notification there is or ever was: for the operators, with this cause.
+/// What the operators are told now, with this cause.
 #[track_caller]
 fn told(app: &App, reason: &str, provider: Option<&str>) -> Notice {
-    let notice = wait_for(app, reason, |n| n.reason == reason && !n.resolved);
-    assert_eq!((notice.kind.as_str(), notice.tutor), ("operator", None));
+    let fits = |n: &Notice| n.tutor.is_none() && n.reason == reason && !n.resolved;
+    let notice = wait_for(app, reason, fits);
+    assert_eq!(notice.kind, "operator");
     assert_eq!(notice.provider.as_deref(), provider, "{notice:?}");
     assert!(notice.message.ends_with('.'), "{notice:?}");
     notice
@@ -191,4 +192,101 @@ fn operators_are_not_told_of_what_concerns_nobody_any_more() {
     );
     let (other, _) = stale_tutor(&app, Zoom, "Zara");
     cured(&app, &[app.book(other, student)], 1);
+}
+
+fn book_of_three(app: &App, provider: Provider) -> Vec<Uuid> {
+    let student = app.person("student", "Sam");
+    let tutors = ["Ann", "Ben", "Cid"].map(|name| app.tutor(provider, name));
+    tutors.map(|tutor| app.book(tutor, student)).to_vec()
+}
+
+/// Notifications for the operators.
+fn of_operators(app: &App) -> Vec<Notice> {
+    let mut found = all(app);
+    found.retain(|notice| notice.tutor.is_none());
+    found
+}
+
+/// The tutors read that support has to mend it: support hears of it, once.
+#[test]
+fn a_redirect_is_told_once_and_until_links_are_made_again() {
+    let app = start();
+    let away = Action::Redirect {
+        status: 302,
+        location: "https://elsewhere.example/".to_owned(),
+    };
+    let rule = app.simulator.fault(Rule::always(Google, Call::Any, away));
+    let sessions = book_of_three(&app, Google);
+    let notice = told(&app, "misconfigured", Some("google_meet"));
+    assert!(
+        notice.message.contains("meetlink.google_api_url"),
+        "{notice:?}"
+    );
+    assert!(!notice.message.contains("elsewhere"), "{notice:?}");
+    for round in 1..=2 {
+        for session in &sessions {
+            app.wait_for_state(*session, "failed");
+            support::retry(&app, *session);
+            support::wait_for_attempts(&app, *session, round + 1);
+        }
+    }
+    for session in &sessions {
+        app.wait_for_state(*session, "failed");
+    }
+    assert_eq!(of_operators(&app).len(), 1, "{:?}", all(&app));
+    // The other provider's links are no cure.
+    let student = app.person("student", "Sue");
+    app.wait_for_link(app.book(app.tutor(Zoom, "Zoe"), student));
+    assert!(!of_operators(&app)[0].resolved);
+    app.simulator.remove_fault(rule);
+    app.wait_for_link(app.book(app.tutor(Google, "Gia"), student));
+    let mended = wait_for(&app, "the cure", |n| n.tutor.is_none() && n.resolved);
+    assert_eq!(mended.id, notice.id);
+}
+
+#[test]
+fn what_was_given_up_for_a_setting_is_taken_up_again_at_the_next_reload() {
+    let mut app = start();
+    let away = Action::Redirect {
+        status: 308,
+        location: "https://elsewhere.example/".to_owned(),
+    };
+    let rule = app.simulator.fault(Rule::always(Google, Call::Any, away));
+    let sessions = book_of_three(&app, Google);
+    for session in &sessions {
+        app.wait_for_state(*session, "failed");
+    }
+    let refused = notices::refused(&app, "Zoe").1;
+    app.simulator.remove_fault(rule);
+    app.cluster.reload();
+    for session in &sessions {
+        app.wait_for_link(*session);
+    }
+    wait_for(&app, "the cure", |n| n.tutor.is_none() && n.resolved);
+    // A provider's own verdict is not asked for again.
+    assert_eq!(app.status(refused)["state"], "failed");
+    assert_eq!(support::ledger(&app, refused).len(), 1);
+}
+
+/// Nobody is given up for that, and nobody's consent is blamed.
+#[test]
+fn a_wrong_url_is_told_once_and_until_it_is_right() {
+    for provider in [Google, Zoom] {
+        let mut app = start();
+        let (setting, right) = match provider {
+            Google => ("meetlink.google_api_url", app.simulator.google_api_url()),
+            Zoom => ("meetlink.zoom_api_url", app.simulator.zoom_api_url()),
+        };
+        let wrong = format!("{}/nowhere", app.simulator.url());
+        app.cluster.set(setting, &wrong);
+        let sessions = book_of_three(&app, provider);
+        let notice = told(&app, "misconfigured", Some(name_of(provider)));
+        assert!(notice.message.contains(setting), "{notice:?}");
+        for session in &sessions {
+            app.wait_for_state(*session, "retrying");
+        }
+        assert_eq!(all(&app).len(), 1, "{:?}", all(&app));
+        app.cluster.set(setting, &right);
+        cured(&app, &sessions, 1);
+    }
 }

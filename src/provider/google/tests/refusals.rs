@@ -107,7 +107,8 @@ fn a_missing_scope_is_seen_in_the_details_too() {
 fn a_page_instead_of_an_answer_blames_nobody_in_particular() {
     for (status, class, reason) in [
         (403, Class::Retry, Reason::ProviderDown),
-        (404, Class::Permanent, Reason::RequestRefused),
+        (404, Class::OperatorMustAct, Reason::Misconfigured),
+        (405, Class::OperatorMustAct, Reason::Misconfigured),
     ] {
         let talk = google(
             fresh(),

@@ -190,7 +190,7 @@ fn a_known_meeting_that_is_gone_is_made_anew() {
     let talk = zoom(known_id("5"), vec![Event::Answer(text(404, "<html>"))]);
     assert_eq!(
         (talk.failed().class, talk.sent.len()),
-        (Class::Permanent, 1)
+        (Class::OperatorMustAct, 1)
     );
     // With an answer lost since, the list comes first.
     let both = Known {
