@@ -1,13 +1,16 @@
 //! Every way to fail that people can come across.
 
+#[path = "failing_seldom.rs"]
+mod seldom;
 #[path = "failing_tools.rs"]
 mod tools;
 
 use meetlink_e2e::app::{App, KEY};
 use meetlink_simulator::Provider::{Google, Zoom};
-use meetlink_simulator::{Action, Call, RateLimit, Rule};
+use meetlink_simulator::{Action, Call, RateLimit};
 use serde_json::json;
 
+pub use seldom::{of_nobody, of_patience};
 pub use tools::Case;
 use tools::*;
 
@@ -126,6 +129,11 @@ pub fn of_operators() -> Vec<Case> {
         scene.app.cluster.write_file("meetlink.keys", &line, 0o644);
         scene.app.cluster.reload();
     });
+    let api = "meetlink.google_api_url";
+    let redirect = Action::Redirect {
+        status: 307,
+        location: "https://elsewhere.example/".to_owned(),
+    };
     let other_form: Act = Box::new(|scene| {
         let changed = scene.app.client().execute(
             "UPDATE tutor_video_provider_connections SET access_token_encrypted = 'v9:abc',
@@ -178,6 +186,31 @@ pub fn of_operators() -> Vec<Case> {
             other_form,
             reconnect(),
         ),
+        case(
+            "A redirect",
+            Google,
+            "failed",
+            answers(Call::Create, redirect),
+            // Whatever was mended elsewhere: nobody asks for this session again.
+            then(clear(), Box::new(|scene| scene.app.cluster.reload())),
+        ),
+        case(
+            "The API's URL is wrong: 404 without a word of the provider's",
+            Google,
+            wait,
+            setting(api, |app| format!("{}/nowhere", app.simulator.url())),
+            setting(api, |app| app.simulator.google_api_url()),
+        ),
+        case(
+            "The session ends before it starts",
+            Zoom,
+            "failed",
+            backwards(),
+            statement(
+                "UPDATE sessions SET scheduled_end_at = scheduled_start_at + interval '50 min'
+                  WHERE scheduled_end_at < scheduled_start_at",
+            ),
+        ),
     ]
 }
 
@@ -193,7 +226,6 @@ pub fn of_providers() -> Vec<Case> {
             again(),
         )
     };
-    let location = || "https://elsewhere.example/".to_owned();
     let down = |status| Action::ServerError { status };
     let google_url: fn(&App) -> String = |app| app.simulator.google_api_url();
     let api = "meetlink.google_api_url";
@@ -300,15 +332,6 @@ pub fn of_providers() -> Vec<Case> {
             "failed",
             Action::ZoomCannotSchedule,
         ),
-        on(
-            "A redirect",
-            Google,
-            "failed",
-            Action::Redirect {
-                status: 307,
-                location: location(),
-            },
-        ),
         case(
             "Google 5xx, until the attempts are used up",
             Google,
@@ -335,37 +358,6 @@ pub fn of_providers() -> Vec<Case> {
             wait,
             statement(refuse),
             then(statement(mend), again()),
-        ),
-    ]
-}
-
-/// What is no failure at all.
-pub fn of_nobody() -> Vec<Case> {
-    let fine = |what, provider, state, trouble: Act| Case {
-        cure: None,
-        ..case(what, provider, state, trouble, again())
-    };
-    vec![
-        fine(
-            "Google 409 `duplicate`: the event is there, and is taken",
-            Google,
-            "ready",
-            Box::new(|scene| {
-                let rule = Rule::once(Google, Call::Create, google(409, "duplicate"));
-                scene.app.simulator.fault(rule.account(&scene.name));
-            }),
-        ),
-        fine(
-            "Google 410 at the removal of what a cancelled session left",
-            Google,
-            "not_needed",
-            called_off(google(410, "deleted")),
-        ),
-        fine(
-            "Zoom 404 code 3001 at the removal of what a cancelled session left",
-            Zoom,
-            "not_needed",
-            called_off(zoom(404, 3001)),
         ),
     ]
 }

@@ -4,13 +4,14 @@
 
 use std::net::TcpListener;
 
+use chrono::{DateTime, Utc};
 use meetlink_e2e::app::{App, DATABASE, Person, SOON, name_of};
 use meetlink_e2e::wait;
-use meetlink_simulator::{AccountSpec, Action, Call, Provider, RateLimit, Rule};
+use meetlink_simulator::{AccountSpec, Action, Call, Meeting, Provider, RateLimit, Rule};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::support::stale_tutor;
+use crate::support::{call, stale_tutor};
 
 /// Who meets a failure, and where.
 pub struct Scene<'a> {
@@ -211,6 +212,103 @@ pub fn called_off(answer: Action) -> Act {
             "SELECT NOT EXISTS (SELECT FROM meetlink.orphans)
                 AND NOT EXISTS (SELECT FROM meetlink.queue)",
         );
+    })
+}
+
+/// The session is put to another time while its meeting is made, and the meeting deleted by its
+/// tutor just before it would follow.
+pub fn gone_while_moved() -> Act {
+    Box::new(|scene| {
+        let slow = |call, ms| {
+            let rule = Rule::once(scene.provider, call, Action::Delay { ms });
+            scene.app.simulator.fault(rule.account(&scene.name))
+        };
+        // Read and there, and deleted before the change comes.
+        let (made, read) = (slow(Call::Create, 350), slow(Call::Get, 1_000));
+        let session: Uuid = scene.app.book(scene.tutor, scene.student);
+        let fired = |rule| wait::until_true(SOON, "it", || scene.app.simulator.fired(rule) == 1);
+        fired(made);
+        let row = scene.app.client().query_one(
+            "UPDATE sessions SET scheduled_start_at = date_trunc('second', scheduled_start_at) + interval '1 day',
+                                 scheduled_end_at = scheduled_end_at + interval '1 day'
+              WHERE id = $1 RETURNING scheduled_start_at",
+            &[&session],
+        );
+        let start: DateTime<Utc> = row.expect("it moves").get(0);
+        fired(read);
+        let first = deleted_by_tutor(scene);
+        scene.app.wait_until(
+            "nothing left to do",
+            "SELECT NOT EXISTS (SELECT FROM meetlink.queue)",
+        );
+        let patches = scene.app.simulator.calls(scene.provider, Call::Patch);
+        assert_eq!(patches.last().and_then(|entry| entry.status), Some(404));
+        let theirs = meetings(scene);
+        let [second] = theirs.as_slice() else {
+            panic!("one meeting: {theirs:#?}");
+        };
+        assert_ne!(second.id, first);
+        let at = second.body["start_time"].as_str().map(str::parse);
+        assert_eq!(at, Some(Ok(start)));
+        let link = scene.app.status(session)["join_url"].clone();
+        assert_eq!(link.as_str(), second.join_url.as_deref());
+    })
+}
+
+/// The tutor's meetings.
+fn meetings(scene: &Scene<'_>) -> Vec<Meeting> {
+    let mut found = scene.app.simulator.meetings(scene.provider);
+    found.retain(|meeting| meeting.account == scene.name);
+    found
+}
+
+/// The tutor deletes the one meeting that is there; gives its id.
+fn deleted_by_tutor(scene: &Scene<'_>) -> String {
+    let simulator = &scene.app.simulator;
+    let account = simulator.account(scene.provider, &scene.name);
+    let id = meetings(scene).first().expect("a meeting").id.clone();
+    let url = match scene.provider {
+        Provider::Google => format!(
+            "{}/calendars/primary/events/{id}",
+            simulator.google_api_url()
+        ),
+        Provider::Zoom => format!("{}/meetings/{id}", simulator.zoom_api_url()),
+    };
+    let status = call(
+        simulator,
+        "DELETE",
+        &url,
+        &account.expect("an account"),
+        None,
+    );
+    assert_eq!(status, 204);
+    id
+}
+
+/// What is stuck goes from the calendar.
+pub fn event_deleted() -> Act {
+    Box::new(|scene| {
+        scene.app.simulator.clear_faults();
+        deleted_by_tutor(scene);
+    })
+}
+
+/// The trouble is over, and nobody says so.
+pub fn clear() -> Act {
+    Box::new(|scene| scene.app.simulator.clear_faults())
+}
+
+/// A session that ends before it starts.
+pub fn backwards() -> Act {
+    Box::new(|scene| {
+        let made = scene.app.client().execute(
+            "WITH b AS (INSERT INTO bookings (tutor_id, student_id) VALUES ($1, $2) RETURNING id)
+             INSERT INTO sessions (booking_id, tutor_id, student_id, provider, scheduled_start_at,
+                                   scheduled_end_at, duration_minutes)
+             SELECT id, $1, $2, $3, now() + interval '2 h', now() + interval '1 h', 60 FROM b",
+            &[&scene.tutor.0, &scene.student.0, &name_of(scene.provider)],
+        );
+        assert_eq!(made.expect("a session"), 1);
     })
 }
 
