@@ -86,7 +86,7 @@ fn a_lost_home_is_mended_by_the_word() {
         .expect("the row goes");
     app.wait_until(
         "the worker to say so",
-        "SELECT last_error ~ 'meetlink_resume' FROM meetlink.workers",
+        "SELECT COALESCE(last_error ~ 'meetlink_resume', false) FROM meetlink.workers",
     );
     assert!(app.value::<bool>("SELECT meetlink_resume()"));
     app.wait_for_link(app.book(tutor, student));
