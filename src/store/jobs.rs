@@ -18,8 +18,8 @@ mod claims;
 mod ledger;
 
 pub use claims::{
-    Claimed, Lane, claim, doubt_everything, mark_sent, next_due, shift_dates, take_back_leases,
-    take_over,
+    Claimed, Lane, claim, claim_new, doubt_everything, mark_sent, next_due, shift_dates,
+    take_back_leases, take_over,
 };
 pub use ledger::{Line, Outcome, record};
 

@@ -1,4 +1,4 @@
-//! What happened in one step, for the figures: written in its transaction, in one statement.
+//! What happened in one step, for the figures: written in one statement.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::domain::sketch;
 use crate::pg::error::PgError;
 use crate::store::jobs::{self, Claimed, Line, Outcome};
-use crate::store::stats::{self, Happened};
+use crate::store::stats::Happened;
 
 /// Provider, what happened, bucket of a duration.
 type Key = (String, &'static str, i16);
@@ -51,11 +51,10 @@ impl Chronicle {
         jobs::record(&std::mem::take(&mut *self.lines.borrow_mut()))
     }
 
-    /// Writes it all down.
-    pub fn write(&self) -> Result<(), PgError> {
-        self.write_lines()?;
+    /// What was counted, to be written with [`stats::add`].
+    pub fn counts(&self) -> Vec<Happened> {
         let all = std::mem::take(&mut *self.counts.borrow_mut());
-        let all = all
+        let counts = all
             .into_iter()
             .map(|((provider, what, bucket), (count, seconds))| Happened {
                 provider,
@@ -64,6 +63,6 @@ impl Chronicle {
                 count,
                 seconds,
             });
-        stats::add(&all.collect::<Vec<_>>())
+        counts.collect()
     }
 }

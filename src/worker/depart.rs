@@ -28,7 +28,7 @@ pub struct New {
     /// Whether nothing it did can have left a job that waits, but those counted next.
     pub calm: bool,
     /// Jobs that are to be tried now.
-    pub jobs: usize,
+    pub jobs: Vec<Uuid>,
     /// Sessions that were read.
     pub sessions: Vec<app::Session>,
 }
@@ -50,7 +50,7 @@ pub fn depart(
         && view.granted.is_empty()
         && after.granted.is_empty()
         && after.renew.is_empty();
-    if calm && new.jobs == 0 {
+    if calm && new.jobs.is_empty() {
         after.idle = true;
         return Ok(());
     }
@@ -86,8 +86,17 @@ pub fn depart(
             rooms.sending.add(flight.provider.name());
         }
     }
-    claim(view, mapped, office, &mut rooms, new.sessions, after)?;
-    if calm && after.claimed == new.jobs && after.launch.len() + after.renew.len() == new.jobs {
+    let known = calm.then_some(new.jobs.as_slice());
+    claim(
+        view,
+        mapped,
+        office,
+        &mut rooms,
+        (known, new.sessions),
+        after,
+    )?;
+    let sent = after.launch.len() + after.renew.len();
+    if calm && sent == new.jobs.len() && sent == after.claimed {
         after.idle = true;
         return Ok(());
     }
@@ -116,7 +125,7 @@ fn claim(
     mapped: &Mapped,
     office: &Office<'_>,
     rooms: &mut Rooms<'_>,
-    seen: Vec<app::Session>,
+    (known, seen): (Option<&[Uuid]>, Vec<app::Session>),
     after: &mut After,
 ) -> Result<(), PgError> {
     let lanes = rooms.lanes(&office.breakers.borrow());
@@ -125,7 +134,16 @@ fn claim(
     if limit == 0 {
         return Ok(());
     }
-    let claimed = jobs::claim(&lanes, limit, process::my_pid(), lease(view.settings))?;
+    let (me, lease) = (process::my_pid(), lease(view.settings));
+    // Where every lane has room for all there are, they need not be looked for.
+    let known = known.filter(|known| {
+        let has_room = |lane: &jobs::Lane| lane.room >= known.len();
+        lanes.len() > super::rooms::lanes().len() && lanes.iter().all(has_room)
+    });
+    let claimed = match known {
+        Some(known) if known.len() <= limit => jobs::claim_new(known, me, lease)?,
+        _ => jobs::claim(&lanes, limit, me, lease)?,
+    };
     if claimed.is_empty() {
         return Ok(());
     }

@@ -37,6 +37,7 @@ use crate::store::app::{self, Connection};
 use crate::store::jobs::Claimed;
 use crate::store::mapped::Mapped;
 use crate::store::notices as table;
+use crate::store::stats::{self, Happened};
 use crate::store::{inbox, jobs};
 
 /// What one step sees of the worker.
@@ -116,6 +117,8 @@ pub struct After {
     pub configured: Option<usize>,
     /// Whether there is more in the inbox.
     pub more_inbox: bool,
+    /// What was counted and is still to be written.
+    pub counts: Vec<Happened>,
     /// Deliveries that are made now.
     pub parcels: Vec<(i64, Channel, Parcel)>,
     /// Milliseconds until the next delivery is due, where that was looked up.
@@ -216,7 +219,7 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
             new.sessions = drained.sessions;
             for (session, state) in drained.jobs {
                 match state {
-                    State::Pending => new.jobs += 1,
+                    State::Pending => new.jobs.push(session),
                     State::Ready | State::NotNeeded | State::Creating => {}
                     _ => new.calm = false,
                 }
@@ -230,7 +233,14 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
         }
         depart(view, mapped, &office, new, &mut after)?;
     }
-    chronicle.write()?;
+    chronicle.write_lines()?;
+    let counts = chronicle.counts();
+    if after.launch.is_empty() {
+        stats::add(&counts)?;
+    } else {
+        // A request does not wait for figures.
+        after.counts = counts;
+    }
     let own = view
         .mapped
         .is_some_and(|mapped| mapped.config().notifications.is_some());

@@ -68,6 +68,66 @@ fn micros(row: &Row<'_>, at: usize) -> Result<Option<DateTime<Utc>>, PgError> {
     Ok(maybe::<i64>(row, at)?.and_then(sql::to_time))
 }
 
+/// How a job `j` is claimed. `$1`: holder, `$2`: milliseconds.
+const TAKE: &str = "UPDATE meetlink.jobs j \
+            SET state = 'creating', due_at = NULL, attempts = j.attempts + 1, news = false, \
+                lease_holder = $1, \
+                lease_until = pg_catalog.clock_timestamp() + $2 * interval '1 ms', \
+                changed_at = pg_catalog.now()";
+
+/// What is known of it then, for [`claimed`]. `c.state`: its state before.
+const TAKEN: &str = "RETURNING j.session_id, j.provider, j.attempts, \
+                   (extract(epoch FROM j.may_exist_since) * 1000000)::bigint, \
+                   c.state = 'in_doubt', j.account_id, j.external_id, j.join_url, \
+                   (SELECT COALESCE(pg_catalog.max(a.number), 0) FROM meetlink.attempts a \
+                     WHERE a.session_id = j.session_id) + 1, \
+                   (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint, \
+                   j.setbacks, j.hurried, j.wish = 'gone', j.adopt, j.wish = 'moved', \
+                   (extract(epoch FROM j.kept_from) * 1000000)::bigint, \
+                   (extract(epoch FROM j.kept_to) * 1000000)::bigint, \
+                   (extract(epoch FROM j.queued_at) * 1000000)::bigint";
+
+fn claimed(row: &Row<'_>) -> Result<Claimed, PgError> {
+    let external = maybe::<String>(row, 7)?;
+    let url = maybe::<String>(row, 8)?;
+    Ok(Claimed {
+        session: uuid_at(row, 1)?,
+        provider: maybe(row, 2)?,
+        attempts: get(row, 3)?,
+        setbacks: get(row, 11)?,
+        hurried: get(row, 12)?,
+        gone: get(row, 13)?,
+        adopt: get(row, 14)?,
+        moved: get(row, 15)?,
+        kept: micros(row, 16)?.zip(micros(row, 17)?),
+        may_exist_since: micros(row, 4)?,
+        was_in_doubt: get(row, 5)?,
+        account: maybe_uuid(row, 6)?,
+        made: external.zip(url),
+        number: get(row, 9)?,
+        started_at: get(row, 10)?,
+        queued_at: micros(row, 18)?,
+    })
+}
+
+/// Claims jobs that are to be tried now, all of which this very transaction has put there: they are
+/// found by their ids, and nobody else can have them.
+pub fn claim_new(sessions: &[Uuid], holder: i32, lease: Duration) -> Result<Vec<Claimed>, PgError> {
+    sql::query(
+        &format!(
+            "{TAKE} FROM (SELECT u.id AS session_id, 'pending' AS state \
+                            FROM pg_catalog.unnest($3) u(id)) c \
+              WHERE j.session_id = c.session_id AND j.state = c.state {TAKEN}"
+        ),
+        &[
+            holder.into(),
+            millis(lease).into(),
+            from_uuids(sessions.iter().copied()).into(),
+        ],
+        claimed,
+    )
+}
+
 /// Claims due jobs for this process, soonest sessions first: so many of each lane, and `limit` in
 /// all.
 pub fn claim(
@@ -79,9 +139,10 @@ pub fn claim(
     let names: Vec<&str> = lanes.iter().map(|lane| lane.name).collect();
     let rooms: Vec<i64> = lanes.iter().map(|lane| number(lane.room)).collect();
     sql::query(
-        "WITH lanes AS MATERIALIZED ( \
+        &format!(
+            "WITH lanes AS MATERIALIZED ( \
            SELECT l.name, l.room \
-             FROM ROWS FROM (pg_catalog.unnest($4), pg_catalog.unnest($5)) l(name, room)), \
+             FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4)) l(name, room)), \
          fresh AS MATERIALIZED ( \
            SELECT f.*, l.name, l.room FROM lanes l CROSS JOIN LATERAL ( \
              SELECT j.session_id, j.starts_at, j.state FROM meetlink.jobs j \
@@ -98,52 +159,17 @@ pub fn claim(
              FROM (SELECT * FROM fresh UNION ALL SELECT * FROM again) u), \
          chosen AS ( \
            SELECT session_id, starts_at, state FROM due WHERE place <= room \
-            ORDER BY starts_at LIMIT $1) \
-         UPDATE meetlink.jobs j \
-            SET state = 'creating', due_at = NULL, attempts = j.attempts + 1, news = false, \
-                lease_holder = $2, \
-                lease_until = pg_catalog.clock_timestamp() + $3 * interval '1 ms', \
-                changed_at = pg_catalog.now() \
-           FROM chosen c WHERE j.session_id = c.session_id \
-         RETURNING j.session_id, j.provider, j.attempts, \
-                   (extract(epoch FROM j.may_exist_since) * 1000000)::bigint, \
-                   c.state = 'in_doubt', j.account_id, j.external_id, j.join_url, \
-                   (SELECT COALESCE(pg_catalog.max(a.number), 0) FROM meetlink.attempts a \
-                     WHERE a.session_id = j.session_id) + 1, \
-                   (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint, \
-                   j.setbacks, j.hurried, j.wish = 'gone', j.adopt, j.wish = 'moved', \
-                   (extract(epoch FROM j.kept_from) * 1000000)::bigint, \
-                   (extract(epoch FROM j.kept_to) * 1000000)::bigint, \
-                   (extract(epoch FROM j.queued_at) * 1000000)::bigint",
+            ORDER BY starts_at LIMIT $5) \
+         {TAKE} FROM chosen c WHERE j.session_id = c.session_id {TAKEN}"
+        ),
         &[
-            number(limit).into(),
             holder.into(),
             millis(lease).into(),
             names.into(),
             rooms.into(),
+            number(limit).into(),
         ],
-        |row| {
-            let external = maybe::<String>(row, 7)?;
-            let url = maybe::<String>(row, 8)?;
-            Ok(Claimed {
-                session: uuid_at(row, 1)?,
-                provider: maybe(row, 2)?,
-                attempts: get(row, 3)?,
-                setbacks: get(row, 11)?,
-                hurried: get(row, 12)?,
-                gone: get(row, 13)?,
-                adopt: get(row, 14)?,
-                moved: get(row, 15)?,
-                kept: micros(row, 16)?.zip(micros(row, 17)?),
-                may_exist_since: micros(row, 4)?,
-                was_in_doubt: get(row, 5)?,
-                account: maybe_uuid(row, 6)?,
-                made: external.zip(url),
-                number: get(row, 9)?,
-                started_at: get(row, 10)?,
-                queued_at: micros(row, 18)?,
-            })
-        },
+        claimed,
     )
 }
 

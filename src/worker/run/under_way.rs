@@ -12,8 +12,9 @@ use super::super::pool::{End, Report, Work};
 use super::super::step::After;
 use super::{FLIGHTS_PER_REQUEST, LOCKED_WAIT, UNSAVED_WAIT, Worker};
 use crate::domain::secret::Secret;
-use crate::pg::{interrupts, shared};
+use crate::pg::{interrupts, shared, xact};
 use crate::provider::Flow;
+use crate::store::stats::{self, Happened};
 
 impl Worker {
     /// Requests at once; none while nothing may be called.
@@ -131,6 +132,7 @@ impl Worker {
         for (flight, token) in after.launch {
             self.launch(flight, token);
         }
+        self.count(after.counts);
         for (id, channel, parcel) in after.parcels {
             let work = Work::Deliver {
                 id,
@@ -177,6 +179,20 @@ impl Worker {
             }
             None => None,
         };
+    }
+
+    /// Writes figures in a transaction of their own. What cannot be written now is not written: they
+    /// are figures, and a worker that dies in this moment loses them too.
+    fn count(&mut self, counts: Vec<Happened>) {
+        if !counts.is_empty() {
+            let written = xact::transaction(|| {
+                xact::commit_soon()?;
+                stats::add(&counts)
+            });
+            if let Err(error) = written {
+                self.say(&format!("figures could not be written: {error}"));
+            }
+        }
     }
 
     pub(super) fn launch(&mut self, flight: Flight, token: Secret) {
