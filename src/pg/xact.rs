@@ -140,6 +140,17 @@ pub fn set_for_level(name: &std::ffi::CStr, value: &std::ffi::CStr) -> Result<()
     Ok(())
 }
 
+/// `SET CONSTRAINTS ALL IMMEDIATE`, without a statement to be parsed.
+pub fn set_constraints_immediate() {
+    let mut all = pg_sys::ConstraintsSetStmt {
+        type_: pg_sys::NodeTag::T_ConstraintsSetStmt,
+        constraints: std::ptr::null_mut(),
+        deferred: false,
+    };
+    // SAFETY: inside a transaction; the statement is only read. It fires what was deferred so far.
+    unsafe { pg_sys::AfterTriggerSetState(&raw mut all) };
+}
+
 // src/include/commands/async.h, which pgrx has no binding for.
 unsafe extern "C-unwind" {
     fn Async_Notify(channel: *const std::ffi::c_char, payload: *const std::ffi::c_char);

@@ -348,7 +348,7 @@ fn read_as_owner<T>(table: &Entry, f: impl FnOnce() -> Result<T, PgError>) -> Re
 ///
 /// For the worker; to be called in a subtransaction that is rolled back when it fails.
 fn write_as_owner<T>(table: &Entry, f: impl FnOnce() -> Result<T, PgError>) -> Result<T, PgError> {
-    sql::run("SET CONSTRAINTS ALL IMMEDIATE")?;
+    xact::set_constraints_immediate();
     as_owner(table, || {
         xact::set_for_level(c"row_security", c"off")?;
         xact::set_for_level(c"search_path", &process::application_search_path())?;

@@ -33,8 +33,8 @@ pub struct New {
     pub sessions: Vec<app::Session>,
 }
 
-/// Decides what is sent now, as far as there is room. Where nothing waited before, and nothing new
-/// does, it does not look: a link is not to wait for that.
+/// Decides what is sent now, as far as there is room. Where nothing waited or was held before, and
+/// nothing new does, it does not look: a link is not to wait for that.
 pub fn depart(
     view: &View<'_>,
     mapped: &Mapped,
@@ -54,7 +54,7 @@ pub fn depart(
         after.idle = true;
         return Ok(());
     }
-    let holds = holds::holds()?;
+    let holds = if calm { Vec::new() } else { holds::holds()? };
     let mut held = Tally::default();
     for flight in view.flights.values() {
         held.add(flight.provider.name());
@@ -108,7 +108,8 @@ pub fn depart(
         jobs::next_due(&names)?
     };
     after.next_due = due.into_iter().chain(rooms.next_end()).min();
-    after.idle = after.next_due.is_none() && names.len() > super::rooms::lanes().len();
+    let all_lanes = names.len() > super::rooms::lanes().len();
+    after.idle = after.next_due.is_none() && all_lanes && holds.is_empty();
     Ok(())
 }
 

@@ -121,7 +121,7 @@ struct Worker {
     parcels: usize,
     /// Whether a notification may be open.
     open: bool,
-    /// Whether it is certain that no job waits.
+    /// Whether it is certain that no job waits and nothing is held.
     idle: bool,
     /// What is done now and then.
     chores: Chores,

@@ -78,7 +78,7 @@ pub struct View<'a> {
     pub parcels: usize,
     /// Whether a notification may be open.
     pub open: bool,
-    /// Whether no job waited when the last step ended.
+    /// Whether no job waited and nothing was held when the last step ended.
     pub idle: bool,
     /// Whether the inbox may hold something.
     pub look: bool,
@@ -109,7 +109,7 @@ pub struct After {
     pub unsaved_because: Option<PgError>,
     /// Milliseconds until there is something to be claimed.
     pub next_due: Option<i64>,
-    /// Whether it is certain that no job waits.
+    /// Whether it is certain that no job waits and nothing is held.
     pub idle: bool,
     /// What is known of the providers as a whole now.
     pub breakers: Option<Breakers>,
