@@ -19,12 +19,16 @@ export const database = {
   host: task.socket,
   port: task.port,
   user: 'postgres',
-  database: task.database
+  database: task.database,
+  application_name: `peer ${process.pid}`
 }
 
 /** Enough for the statements that are under way at once; far fewer than jobs, which mostly wait. */
 export function pool () {
-  return new pg.Pool({ ...database, max: task.pool, idleTimeoutMillis: 0 })
+  const pool = new pg.Pool({ ...database, max: task.pool, idleTimeoutMillis: 0 })
+  pool.on('error', (error) => console.error(error))
+  pool.on('connect', (client) => client.on('error', (error) => console.error(error)))
+  return pool
 }
 
 const keys = new Map(Object.entries(task.keys).map(([id, hex]) => [id, Buffer.from(hex, 'hex')]))

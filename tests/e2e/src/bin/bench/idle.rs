@@ -1,80 +1,94 @@
-//! What a worker costs that has nothing to do.
+//! What each costs that has nothing to do, all at the same time.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Effort;
-use super::stage::{Ear, Stage};
-use super::table::Table;
+use super::booker::{Arrivals, Booker};
+use super::contender::{Contender, Rows, Working};
+use super::peers::Purpose;
+use super::process::Cost;
+use super::progress::Progress;
+use super::stage::{Ear, Stage, TUTORS};
+use super::table::{Goal, Table};
 
-/// Of all threads of a process.
-#[derive(Clone, Copy, Default)]
-struct Cost {
-    cpu_ms: f64,
-    switches: f64,
-    threads: usize,
-}
+/// After work: statistics are handed over late, and Node collects its garbage.
+const REST: Duration = Duration::from_secs(5);
 
 pub fn run(effort: Effort, table: &mut Table) {
-    let stage = Stage::new(&[]);
-    // Not a worker that never worked: connections, threads and caches are there.
+    let mut stage = Stage::new(&[]);
+    stage.add_peers();
     let ear = Ear::new(&stage.app);
-    stage
-        .app
-        .client()
-        .execute(
-            "INSERT INTO bookings (tutor_id, student_id, status, confirmed_start_at, confirmed_end_at)
-             SELECT id, $1, 'CONFIRMED', now() + interval '1 day', now() + interval '1 day 1 hour'
-               FROM profiles WHERE role = 'tutor'",
-            &[&stage.student],
-        )
-        .expect("bookings are confirmed");
-    for _ in 0..super::stage::TUTORS {
-        ear.next_ready(Duration::from_secs(30)).expect("a link");
+    let mut contenders = stage.contenders.clone();
+    // Setting another contender takes meetlink away, so it comes last and stays.
+    contenders.reverse();
+    let mut working: Vec<(Contender, Working)> = Vec::new();
+    for contender in contenders {
+        stage.set(contender, Rows::One);
+        let now = stage.start(contender, Purpose::Latency, 32);
+        // Not one that never worked: connections, threads and caches are there.
+        let count = TUTORS;
+        Booker::new(&stage).follow(&ear, Arrivals::OneAfterAnother { count }, 0);
+        working.push((contender, now));
     }
-    let pid = stage.app.worker_pid();
-    println!(
-        "after 100 links and 5 s of rest, measured for {} s",
-        effort.idle_seconds
-    );
-    std::thread::sleep(Duration::from_secs(5));
-    let before = cost(pid);
-    std::thread::sleep(Duration::from_secs(effort.idle_seconds));
-    let after = cost(pid);
-    println!(
-        "{} threads; {:.3} ms of CPU, {} context switches",
-        after.threads,
-        after.cpu_ms - before.cpu_ms,
-        after.switches - before.switches
-    );
+    working.reverse();
+    drop(ear);
     let seconds = effort.idle_seconds;
-    let name = format!("idle worker: CPU in {seconds} s");
-    table.add(&name, "ms", None, vec![after.cpu_ms - before.cpu_ms]);
-    let name = format!("idle worker: context switches in {seconds} s");
-    table.add(&name, "", None, vec![after.switches - before.switches]);
+    println!(
+        "after {TUTORS} links each and {} s of rest, all measured for the same {seconds} s; a peer's\n\
+         cost is that of its program and of its server processes",
+        REST.as_secs()
+    );
+    Progress::sleep(REST, "rest");
+    let processes: Vec<Vec<i32>> = working
+        .iter()
+        .map(|(contender, working)| match contender {
+            Contender::Meetlink => vec![working.pid(), launcher(&stage)],
+            _ => {
+                let mut pids = servers(&stage, working.pid());
+                pids.push(working.pid());
+                pids
+            }
+        })
+        .collect();
+    let costs = || -> Vec<Cost> { processes.iter().map(|pids| Cost::of(pids)).collect() };
+    let before = costs();
+    Progress::sleep(Duration::from_secs(seconds), "idle");
+    let after = costs();
+    let (mut cpu, mut switches) = (Vec::new(), Vec::new());
+    for (at, (contender, _)) in working.iter().enumerate() {
+        let milliseconds = after[at].cpu_ms - before[at].cpu_ms;
+        let count = after[at].switches - before[at].switches;
+        println!(
+            "{:<16} {} processes with {} threads: {milliseconds:.2} ms of CPU, {count} context switches",
+            contender.name(),
+            processes[at].len(),
+            after[at].threads
+        );
+        cpu.push((contender.name(), vec![milliseconds]));
+        switches.push((contender.name(), vec![count]));
+    }
+    let nothing = Some(Goal::AtMost(0.0));
+    table.compare(&format!("idle {seconds} s: CPU"), "ms", nothing, &cpu);
+    let name = format!("idle {seconds} s: context switches");
+    table.compare(&name, "", nothing, &switches);
 }
 
-fn cost(pid: i32) -> Cost {
-    let mut cost = Cost::default();
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the worker runs");
-    let tasks: Vec<PathBuf> = tasks.flatten().map(|task| task.path()).collect();
-    for task in tasks {
-        let read = |name: &str| std::fs::read_to_string(task.join(name)).unwrap_or_default();
-        // The first number is the time on a CPU in nanoseconds.
-        let nanoseconds = read("schedstat")
-            .split(' ')
-            .next()
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(0.0);
-        cost.cpu_ms += nanoseconds / 1e6;
-        cost.threads += 1;
-        for line in read("status").lines() {
-            if let Some((name, value)) = line.split_once(':')
-                && name.ends_with("ctxt_switches")
-            {
-                cost.switches += value.trim().parse().unwrap_or(0.0);
-            }
-        }
-    }
-    cost
+/// meetlink's launcher, or 0 when there is none.
+fn launcher(stage: &Stage) -> i32 {
+    stage.app.value(
+        "SELECT COALESCE(max(pid), 0) FROM pg_stat_activity WHERE backend_type = 'meetlink launcher'",
+    )
+}
+
+/// Server processes of a program's connections, which bear its process id.
+fn servers(stage: &Stage, pid: i32) -> Vec<i32> {
+    let rows = stage
+        .app
+        .client()
+        .query(
+            "SELECT pid FROM pg_stat_activity WHERE application_name = $1",
+            &[&format!("peer {pid}")],
+        )
+        .expect("connections are listed");
+    rows.iter().map(|row| row.get(0)).collect()
 }

@@ -1,73 +1,118 @@
 //! From COMMIT of one booking to its link, less the provider's own time.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use meetlink_e2e::app::DATABASE;
-use postgres::Client;
-use uuid::Uuid;
-
-use super::numbers::{Random, median, percentile};
-use super::stage::{ANSWER, Ear, Stage, TUTORS, tutor};
-use super::table::Table;
+use super::booker::{Arrivals, Booker, PATIENCE, Seen};
+use super::contender::Rows;
+use super::numbers::{median, percentile};
+use super::peers::Purpose;
+use super::stage::{Ear, Stage};
+use super::table::{Goal, Table};
 use super::{Effort, machine};
 
-const GOAL_MS: f64 = 5.0;
-const ARRIVALS_A_SECOND: f64 = 5.0;
-const PATIENCE: Duration = Duration::from_secs(30);
+const GOAL_P50_MS: f64 = 2.0;
+const GOAL_P99_MS: f64 = 5.0;
+const PROVIDER_MS: [u64; 3] = [0, 20, 100];
+/// Jobs at once: meetlink's default.
+const CONCURRENCY: usize = 32;
 
-/// When a booking's COMMIT was sent, and when its answer was there.
-#[derive(Clone, Copy)]
-struct Booked {
-    sent: Instant,
-    committed: Instant,
+/// One line of the table, a value a run for each contender.
+struct Measure {
+    provider_ms: u64,
+    arrivals: Arrivals,
+    p50: Vec<(&'static str, Vec<f64>)>,
+    p99: Vec<(&'static str, Vec<f64>)>,
+    /// meetlink's, with the booking's own flush.
+    from_sending: Vec<f64>,
 }
 
 pub fn run(effort: Effort, table: &mut Table) {
-    let stage = Stage::new(&[]);
+    let mut stage = Stage::new(&[]);
+    stage.add_peers();
     let ear = Ear::new(&stage.app);
     println!(
-        "the simulator answers in {} ms; a link counts as visible when NOTIFY meetlink, which leaves\nafter the commit of the link, is heard on another connection",
-        ANSWER.as_millis()
+        "a link counts as visible when NOTIFY meetlink, which leaves after the commit of the link, is\n\
+         heard on another connection (peers: by a trigger of the benchmark); concurrency {CONCURRENCY}"
     );
     hearing(&stage, &ear);
-    let mut booker = Booker::new(&stage);
-    for _ in 0..10 {
-        booker.book();
-        ear.next_ready(PATIENCE).expect("a link");
-    }
-    for (how, arrivals) in [
-        ("one after another", Arrivals::Sequential),
-        ("at random times", Arrivals::Random),
-    ] {
-        let mut medians = [Vec::new(), Vec::new()];
-        let mut tails = Vec::new();
-        for run in 1..=effort.runs {
-            stage.app.simulator.clear_journal();
-            let (booked, seen) = match arrivals {
-                Arrivals::Sequential => sequential(&mut booker, &ear, effort.sequential),
-                Arrivals::Random => random(&mut booker, &ear, effort.random_seconds, run as u64),
-            };
-            let figures = Figures::new(&stage, &booked, &seen);
-            let flush = machine::flush(stage.app.cluster.base(), 20);
-            println!("{how}, run {run}: {figures}; a flush takes {flush:.2}");
-            medians[0].push(median(&figures.own));
-            medians[1].push(median(&figures.own_from_sending));
-            tails.push(percentile(&figures.own, 0.99));
+    let kinds = [
+        Arrivals::OneAfterAnother {
+            count: effort.sequential,
+        },
+        Arrivals::AtRandom {
+            a_second: 5.0,
+            seconds: effort.random_seconds,
+        },
+        Arrivals::AtRandom {
+            a_second: 50.0,
+            seconds: effort.busy_seconds,
+        },
+    ];
+    let blank = || -> Vec<(&'static str, Vec<f64>)> {
+        let names = stage.contenders.iter().map(|c| (c.name(), Vec::new()));
+        names.collect()
+    };
+    let mut measures = Vec::new();
+    for provider_ms in PROVIDER_MS {
+        for arrivals in kinds {
+            let (p50, p99) = (blank(), blank());
+            measures.push(Measure {
+                provider_ms,
+                arrivals,
+                p50,
+                p99,
+                from_sending: Vec::new(),
+            });
         }
-        let [own, from_sending] = medians;
-        let name = format!("COMMIT to link less provider, {how}: p50");
-        table.add(&name, "ms", Some(GOAL_MS), own);
-        table.add("   p99", "ms", None, tails);
-        let name = "   p50 from sending COMMIT (with the booking's flush)";
-        table.add(name, "ms", Some(GOAL_MS), from_sending);
+    }
+    for run in 1..=effort.runs {
+        for (at, contender) in stage.contenders.clone().into_iter().enumerate() {
+            let flush = machine::flush(stage.app.cluster.base(), 20);
+            println!(
+                "run {run}, {}; a flush takes {flush:.2} ms",
+                contender.name()
+            );
+            stage.set(contender, Rows::One);
+            let working = stage.start(contender, Purpose::Latency, CONCURRENCY);
+            let mut booker = Booker::new(&stage);
+            stage.set_answer(Duration::ZERO);
+            booker.follow(&ear, Arrivals::OneAfterAnother { count: 20 }, 0);
+            for measure in &mut measures {
+                stage.set_answer(Duration::from_millis(measure.provider_ms));
+                stage.app.simulator.clear_journal();
+                let seen = booker.follow(&ear, measure.arrivals, run as u64);
+                let figures = Figures::new(&stage, &seen);
+                println!("  {}: {figures}", measure.title());
+                measure.p50[at].1.push(median(&figures.own));
+                measure.p99[at].1.push(percentile(&figures.own, 0.99));
+                if at == 0 {
+                    measure.from_sending.push(median(&figures.own_from_sending));
+                }
+            }
+            let complaints = working.complaints();
+            if !complaints.is_empty() {
+                println!("{} complained:\n{complaints}", contender.name());
+            }
+        }
+    }
+    for measure in measures {
+        let name = measure.title();
+        let (p50, p99) = (Goal::AtMost(GOAL_P50_MS), Goal::AtMost(GOAL_P99_MS));
+        table.compare(&format!("{name}: p50"), "ms", Some(p50), &measure.p50);
+        table.compare("   p99", "ms", Some(p99), &measure.p99);
+        let name = "   meetlink's p50 from sending COMMIT";
+        table.add(name, "ms", None, measure.from_sending);
     }
 }
 
-#[derive(Clone, Copy)]
-enum Arrivals {
-    Sequential,
-    Random,
+impl Measure {
+    fn title(&self) -> String {
+        let how = match self.arrivals {
+            Arrivals::OneAfterAnother { .. } => "one after another".to_owned(),
+            Arrivals::AtRandom { a_second, .. } => format!("{a_second:.0} a second"),
+        };
+        format!("provider {} ms, {how}", self.provider_ms)
+    }
 }
 
 /// What the measuring itself adds: a NOTIFY of somebody else, from the moment it is sent.
@@ -95,113 +140,29 @@ fn hearing(stage: &Stage, ear: &Ear) {
     );
 }
 
-/// Confirms bookings as the application does, in the role `authenticated`.
-struct Booker {
-    client: Client,
-    student: Uuid,
-    count: usize,
-}
-
-impl Booker {
-    fn new(stage: &Stage) -> Self {
-        Self {
-            client: stage.app.cluster.connect(DATABASE, "postgres"),
-            student: stage.student,
-            count: 0,
-        }
-    }
-
-    fn book(&mut self) -> (Uuid, Booked) {
-        self.count += 1;
-        let tutor = tutor(1 + self.count % TUTORS);
-        let mut transaction = self.client.transaction().expect("a transaction");
-        transaction
-            .batch_execute(&format!(
-                "SET LOCAL ROLE authenticated; SET LOCAL request.jwt.claim.sub = '{tutor}'"
-            ))
-            .expect("the role is taken");
-        let row = transaction
-            .query_one(
-                "WITH b AS (
-                   INSERT INTO bookings (tutor_id, student_id, status, confirmed_start_at,
-                                         confirmed_end_at)
-                   VALUES ($1, $2, 'CONFIRMED', now() + interval '1 day',
-                           now() + interval '1 day 1 hour') RETURNING id)
-                 SELECT id FROM b",
-                &[&tutor, &self.student],
-            )
-            .expect("a booking is confirmed");
-        let booking: Uuid = row.get(0);
-        let session = transaction
-            .query_one("SELECT id FROM sessions WHERE booking_id = $1", &[&booking])
-            .expect("a session")
-            .get(0);
-        let sent = Instant::now();
-        transaction.commit().expect("the booking commits");
-        let committed = Instant::now();
-        (session, Booked { sent, committed })
-    }
-}
-
-type Bookings = HashMap<Uuid, Booked>;
-type Sightings = HashMap<Uuid, Instant>;
-
-fn sequential(booker: &mut Booker, ear: &Ear, count: usize) -> (Bookings, Sightings) {
-    let (mut booked, mut seen) = (HashMap::new(), HashMap::new());
-    for _ in 0..count {
-        let (session, at) = booker.book();
-        booked.insert(session, at);
-        let (ready, at) = ear.next_ready(PATIENCE).expect("a link");
-        seen.insert(ready, at);
-    }
-    (booked, seen)
-}
-
-fn random(booker: &mut Booker, ear: &Ear, seconds: f64, seed: u64) -> (Bookings, Sightings) {
-    let mut random = Random::new(seed);
-    let (mut booked, mut seen) = (HashMap::new(), HashMap::new());
-    let begun = Instant::now();
-    let mut at = random.gap(ARRIVALS_A_SECOND);
-    while at < seconds {
-        let due = begun + Duration::from_secs_f64(at);
-        std::thread::sleep(due.saturating_duration_since(Instant::now()));
-        let (session, when) = booker.book();
-        booked.insert(session, when);
-        at += random.gap(ARRIVALS_A_SECOND);
-    }
-    while seen.len() < booked.len() {
-        let (ready, at) = ear.next_ready(PATIENCE).expect("a link");
-        seen.insert(ready, at);
-    }
-    (booked, seen)
-}
-
 /// All in milliseconds.
 struct Figures {
     own: Vec<f64>,
     own_from_sending: Vec<f64>,
-    provider: Vec<f64>,
     out: Vec<f64>,
     back: Vec<f64>,
 }
 
 impl Figures {
-    fn new(stage: &Stage, booked: &Bookings, seen: &Sightings) -> Self {
+    fn new(stage: &Stage, seen: &Seen) -> Self {
         let served = stage.provider_times();
         let mut figures = Self {
             own: Vec::new(),
             own_from_sending: Vec::new(),
-            provider: Vec::new(),
             out: Vec::new(),
             back: Vec::new(),
         };
-        for (session, booked) in booked {
-            let (Some(seen), Some(served)) = (seen.get(session), served.get(session)) else {
+        for (session, booked) in &seen.booked {
+            let (Some(seen), Some(served)) = (seen.links.get(session), served.get(session)) else {
                 println!("session {session} has no link or no entry in the journal: left out");
                 continue;
             };
             let provider = milliseconds(served.answered - served.received);
-            figures.provider.push(provider);
             figures
                 .own
                 .push(difference(*seen, booked.committed) - provider);
@@ -221,16 +182,12 @@ impl std::fmt::Display for Figures {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{} bookings, p50 {:.2} p90 {:.2} p99 {:.2} max {:.2} ms\n    \
-             = COMMIT to request {:.2} + answer to link {:.2} (medians; provider {:.1})",
+            "{} bookings, p50 {:.2} p99 {:.2} ms = {:.2} to request + {:.2} from answer",
             self.own.len(),
             median(&self.own),
-            percentile(&self.own, 0.9),
             percentile(&self.own, 0.99),
-            percentile(&self.own, 1.0),
             median(&self.out),
             median(&self.back),
-            median(&self.provider),
         )
     }
 }

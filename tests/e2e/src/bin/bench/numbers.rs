@@ -53,3 +53,9 @@ impl Random {
         -self.unit().ln() / a_second
     }
 }
+
+/// Two series, run by run.
+pub fn zip(one: &[f64], other: &[f64], with: impl Fn(f64, f64) -> f64) -> Vec<f64> {
+    let pairs = one.iter().zip(other);
+    pairs.map(|(one, other)| with(*one, *other)).collect()
+}

@@ -12,9 +12,11 @@ use postgres::Client;
 use postgres::fallible_iterator::FallibleIterator;
 use uuid::Uuid;
 
+use super::contender::Contender;
 use super::machine;
+use super::peers::Peers;
 
-/// What the simulated providers take for an answer.
+/// What the simulated providers take for an answer, where nothing else is said.
 pub const ANSWER: Duration = Duration::from_millis(100);
 /// Tutors, every other with Google, the rest with Zoom.
 pub const TUTORS: usize = 100;
@@ -31,6 +33,11 @@ const SETTINGS: [(&str, &str); 5] = [
 pub struct Stage {
     pub app: App,
     pub student: Uuid,
+    /// Access tokens of the tutors' accounts.
+    pub tokens: Vec<(Provider, String)>,
+    /// Who can make links here: meetlink, and the peers after [`Stage::add_peers`].
+    pub contenders: Vec<Contender>,
+    pub(super) peers: Option<Peers>,
 }
 
 /// The id of a tutor by number, from 1: pgbench has to make it too.
@@ -39,12 +46,18 @@ pub fn tutor(number: usize) -> Uuid {
     text.parse().expect("a uuid")
 }
 
+fn latency(time: Duration) -> Latency {
+    let ms = u64::try_from(time.as_millis()).unwrap_or(0);
+    Latency {
+        api_ms: ms,
+        token_ms: ms,
+    }
+}
+
 impl Stage {
     pub fn new(settings: &[(&str, &str)]) -> Self {
-        let latency = Latency {
-            api_ms: ANSWER.as_millis() as u64,
-            token_ms: ANSWER.as_millis() as u64,
-        };
+        println!("starting a cluster and the simulator");
+        let latency = latency(ANSWER);
         let simulator = Options {
             google_latency: latency,
             zoom_latency: latency,
@@ -64,13 +77,19 @@ impl Stage {
         );
         println!("settings  {shown}");
         let student = app.person("student", "Sam Student").0;
-        let stage = Self { app, student };
+        let mut stage = Self {
+            app,
+            student,
+            tokens: Vec::new(),
+            contenders: vec![Contender::Meetlink],
+            peers: None,
+        };
         stage.add_tutors();
         stage.app.worker_pid();
         stage
     }
 
-    fn add_tutors(&self) {
+    fn add_tutors(&mut self) {
         let mut client = self.app.client();
         for number in 1..=TUTORS {
             let provider = [Provider::Google, Provider::Zoom][number % 2];
@@ -80,6 +99,8 @@ impl Stage {
                 ..AccountSpec::named(&name)
             };
             let account = self.app.simulator.add_account(provider, account);
+            let token = account.access_token.clone();
+            self.tokens.push((provider, token));
             let id = tutor(number);
             client
                 .execute(
@@ -104,18 +125,32 @@ impl Stage {
 
     /// Forgets all sessions, with the worker away meanwhile.
     pub fn reset(&self) {
+        self.pause();
         let mut client = self.app.client();
-        client
-            .batch_execute("SELECT meetlink_pause()")
-            .expect("meetlink pauses");
-        self.wait_for_worker(false);
         client
             .batch_execute(
                 "TRUNCATE sessions, bookings, meetlink.jobs, meetlink.inbox, meetlink.attempts",
             )
             .expect("tables are emptied");
+        self.empty_peers();
         client.batch_execute("CHECKPOINT").expect("a checkpoint");
         self.app.simulator.clear_journal();
+    }
+
+    /// What the providers take for an answer from now on.
+    pub fn set_answer(&self, time: Duration) {
+        for provider in [Provider::Google, Provider::Zoom] {
+            self.app.simulator.set_latency(provider, latency(time));
+        }
+    }
+
+    /// Sends meetlink's worker away.
+    pub fn pause(&self) {
+        self.app
+            .client()
+            .batch_execute("SELECT meetlink_pause()")
+            .expect("meetlink pauses");
+        self.wait_for_worker(false);
     }
 
     pub fn resume(&self) {

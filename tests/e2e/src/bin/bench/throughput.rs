@@ -1,70 +1,101 @@
-//! Many sessions at once: how near the worker keeps all its slots busy.
+//! Many sessions at once: how near each comes to what the providers give at most.
 
-use std::collections::HashSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Effort;
-use super::stage::{ANSWER, Ear, Stage, TUTORS};
-use super::table::Table;
+use super::burst;
+use super::ceiling;
+use super::contender::{Contender, Rows};
+use super::numbers::zip;
+use super::peers::Purpose;
+use super::stage::{ANSWER, Stage};
+use super::table::{Goal, Table};
 
-const GOAL: f64 = 1.15;
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Of the ceiling.
+const SHARE: f64 = 0.95;
+/// meetlink's links a second to graphile-worker's.
+const AHEAD: f64 = 1.7;
+
+/// Sessions, requests at once, and whether the peers do it too.
+type Burst = (usize, usize, bool);
 
 pub fn run(effort: Effort, table: &mut Table) {
-    for (concurrency, goal) in [(32, Some(GOAL)), (128, None)] {
-        let stage = Stage::new(&[("meetlink.concurrency", &concurrency.to_string())]);
-        let ideal = ANSWER.as_secs_f64() * effort.sessions as f64 / f64::from(concurrency);
-        let mut ratios = Vec::new();
-        for run in 1..=effort.runs {
-            stage.reset();
-            stage.resume();
-            let took = once(&stage, effort.sessions);
-            let most = stage.most_in_flight();
-            println!(
-                "{} sessions at concurrency {concurrency}, run {run}: {took:.2} s, ideal {ideal:.2} s, ratio {:.3} (at most {most} at the providers at once)",
-                effort.sessions,
-                took / ideal
-            );
-            ratios.push(took / ideal);
-        }
-        let name = format!(
-            "{} sessions at concurrency {concurrency}: ratio to ideal {ideal:.2} s",
-            effort.sessions
-        );
-        table.add(&name, "", goal, ratios);
+    let mut stage = Stage::new(&[]);
+    stage.add_peers();
+    println!(
+        "the providers answer in {} ms; their ceiling: meetings that a bare loop makes over as many\n\
+         kept-alive connections in {:.0} s; concurrency is jobs at once",
+        ANSWER.as_millis(),
+        effort.ceiling.as_secs_f64()
+    );
+    let (few, many) = (effort.sessions, effort.many_sessions);
+    let bursts: [Burst; 5] = [
+        (few, 50, true),
+        (few, 200, true),
+        (many, 32, false),
+        (many, 128, false),
+        (many, 256, false),
+    ];
+    for burst in bursts {
+        measure(&mut stage, effort, burst, table);
     }
 }
 
-/// Confirms all bookings in one transaction; seconds from its COMMIT to the last link.
-fn once(stage: &Stage, sessions: usize) -> f64 {
-    let ear = Ear::new(&stage.app);
-    let mut client = stage.app.client();
-    client
-        .execute(
-            "INSERT INTO bookings (tutor_id, student_id, confirmed_start_at, confirmed_end_at)
-             SELECT ('00000000-0000-4000-8000-' || lpad((1 + n % $2)::text, 12, '0'))::uuid, $3,
-                    now() + interval '1 day' + n * interval '1 s',
-                    now() + interval '1 day 1 hour' + n * interval '1 s'
-               FROM generate_series(1, $1::bigint) n",
-            &[&(sessions as i64), &(TUTORS as i64), &stage.student],
-        )
-        .expect("bookings are made");
-    let mut transaction = client.transaction().expect("a transaction");
-    transaction
-        .batch_execute("UPDATE bookings SET status = 'CONFIRMED'")
-        .expect("bookings are confirmed");
-    transaction.commit().expect("the bookings commit");
-    let begun = Instant::now();
-    let mut ready = HashSet::new();
-    let mut last = begun;
-    while ready.len() < sessions {
-        let Some((session, at)) = ear.next_ready(PATIENCE) else {
-            println!("only {} links came: this run does not count", ready.len());
-            return f64::NAN;
-        };
-        ready.insert(session);
-        last = at;
+fn measure(stage: &mut Stage, effort: Effort, burst: Burst, table: &mut Table) {
+    let (sessions, concurrency, with_peers) = burst;
+    let mut contenders = stage.contenders.clone();
+    if !with_peers {
+        contenders.truncate(1);
     }
-    assert_eq!(stage.sessions_with_link(), sessions as i64);
-    (last - begun).as_secs_f64()
+    let mut ceilings = Vec::new();
+    let mut rates: Vec<(&'static str, Vec<f64>)> =
+        contenders.iter().map(|c| (c.name(), Vec::new())).collect();
+    for run in 1..=effort.runs {
+        let ceiling = ceiling::rate(stage, concurrency, effort.ceiling);
+        println!(
+            "{sessions} sessions, concurrency {concurrency}, run {run}: ceiling {ceiling:.0}/s"
+        );
+        ceilings.push(ceiling);
+        for (contender, (_, rates)) in contenders.iter().zip(&mut rates) {
+            let took = once(stage, *contender, sessions, concurrency);
+            let rate = sessions as f64 / took;
+            println!(
+                "   {:<16} {took:.2} s, {rate:.0} links/s, {:.2} of the ceiling, at most {} at once",
+                contender.name(),
+                rate / ceiling,
+                stage.most_in_flight()
+            );
+            rates.push(rate);
+        }
+    }
+    let title = format!("{sessions} at concurrency {concurrency}");
+    table.add(&format!("{title}: ceiling"), "/s", None, ceilings.clone());
+    table.compare(&format!("{title}: links"), "/s", None, &rates);
+    let own = zip(&rates[0].1, &ceilings, |rate, ceiling| rate / ceiling);
+    let goal = with_peers.then_some(Goal::AtLeast(SHARE));
+    table.add("   meetlink / ceiling", "", goal, own);
+    if let Some((_, theirs)) = rates.get(1) {
+        let ahead = zip(&rates[0].1, theirs, |own, their| own / their);
+        let name = format!("   meetlink / {}", rates[1].0);
+        table.add(&name, "", Some(Goal::AtLeast(AHEAD)), ahead);
+    }
+}
+
+/// Seconds for all links.
+fn once(stage: &mut Stage, contender: Contender, sessions: usize, concurrency: usize) -> f64 {
+    stage.set(contender, Rows::One);
+    let working = stage.start(contender, Purpose::Burst, concurrency);
+    // Connections, caches and compiled code are there; then what is measured.
+    burst::propose(stage, concurrency);
+    burst::confirm(stage, &working, concurrency);
+    stage.app.simulator.clear_journal();
+    burst::propose(stage, sessions);
+    // What was just written is not to be flushed by what is measured.
+    stage
+        .app
+        .client()
+        .batch_execute("CHECKPOINT")
+        .expect("a checkpoint");
+    std::thread::sleep(Duration::from_millis(300));
+    burst::confirm(stage, &working, sessions)
 }

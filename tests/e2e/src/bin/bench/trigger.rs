@@ -1,41 +1,49 @@
-//! What meetlink's trigger costs the transaction that inserts a session.
-
-use std::process::Command;
-use std::time::Instant;
-
-use meetlink_e2e::Cluster;
-use meetlink_e2e::app::DATABASE;
-use meetlink_e2e::wait;
+//! What a trigger costs the transaction that inserts a session: meetlink's, those of the peers, and
+//! the least that plpgsql can do, all against none.
 
 use super::Effort;
-use super::numbers::{median, spread};
-use super::stage::{Stage, TUTORS};
-use super::table::Table;
+use super::contender::{Contender, Rows};
+use super::numbers::{median, zip};
+use super::peers::Purpose;
+use super::pgbench;
+use super::stage::Stage;
+use super::table::{Goal, Table};
 
-/// What goes on beside the inserts.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Beside {
-    /// meetlink's triggers are disabled.
-    NoTrigger,
-    /// `meetlink_pause()` keeps the worker away: the trigger's own cost.
-    Paused,
-    /// `meetlink.enabled` is off: the worker queues, and calls nobody.
-    Off,
-    /// The worker makes links meanwhile, on the same cores.
-    On,
+/// Of the rate without a trigger: one client, eight clients.
+const GOALS: [f64; 2] = [0.90, 0.95];
+/// The last third of a minute to its first, meetlink's course against none's.
+const FLAT: f64 = 0.95;
+/// Each run is cut into so many, in turn: what else the machine does then weighs on all alike.
+const SLICES: u32 = 3;
+
+const BULK: u32 = 1_000;
+
+/// What goes on beside the inserts: nobody works on the jobs, or meetlink makes links of them.
+#[derive(Clone, Copy, PartialEq)]
+struct Beside {
+    contender: Contender,
+    at_work: bool,
 }
 
-/// Each run is cut into so many.
-const SLICES: u32 = 5;
-
-const WITH_TRIGGER: [(Beside, &str); 3] = [
-    (Beside::Paused, "trigger alone (meetlink paused)"),
-    (Beside::Off, "worker queues (meetlink.enabled=off)"),
-    (Beside::On, "worker makes links"),
-];
+impl Beside {
+    fn name(self) -> String {
+        let name = self.contender.name();
+        let at_work = if self.at_work {
+            ", making links meanwhile"
+        } else {
+            ""
+        };
+        format!("{name}{at_work}")
+    }
+}
 
 pub fn run(effort: Effort, table: &mut Table) {
-    let mut stage = Stage::new(&[]);
+    let mut stage = Stage::new(&[
+        // No checkpoint by chance in one slice and not in another.
+        ("max_wal_size", "4GB"),
+        ("checkpoint_timeout", "1h"),
+    ]);
+    stage.add_peers();
     // pgbench makes up its bookings.
     stage
         .app
@@ -43,167 +51,105 @@ pub fn run(effort: Effort, table: &mut Table) {
         .batch_execute("ALTER TABLE sessions DROP CONSTRAINT sessions_booking_id_fkey")
         .expect("the foreign key is dropped");
     println!(
-        "pgbench, prepared, one INSERT INTO sessions a transaction, as superuser and without the\nforeign key to bookings: less work per insert, so the trigger weighs more; {} s each, in {SLICES} slices",
+        "pgbench, prepared, one INSERT INTO sessions a transaction, as superuser and without the\n\
+         foreign key to bookings: less work per insert, so a trigger weighs more; {} s each, in\n\
+         {SLICES} slices; nobody works on the jobs unless it says so",
         effort.pgbench_seconds
     );
-    for clients in [1, 8] {
-        one_row_a_transaction(&mut stage, effort, clients, table);
+    for (clients, goal) in [1, 8].into_iter().zip(GOALS) {
+        against_none(&mut stage, effort, clients, 1, Some(goal), table);
     }
-    many_rows_a_statement(&mut stage, effort, table);
+    for clients in [1, 8] {
+        against_none(&mut stage, effort, clients, BULK, None, table);
+    }
+    over_a_minute(&mut stage, effort, table);
 }
 
-fn one_row_a_transaction(stage: &mut Stage, effort: Effort, clients: u32, table: &mut Table) {
-    let mut rates = Vec::new();
-    let mut ratios = [Vec::new(), Vec::new(), Vec::new()];
+fn against_none(
+    stage: &mut Stage,
+    effort: Effort,
+    clients: u32,
+    rows: u32,
+    goal: Option<f64>,
+    table: &mut Table,
+) {
+    let mut all = vec![Contender::Nothing, Contender::PlainTable];
+    all.extend(&stage.contenders);
+    let mut all: Vec<Beside> = all
+        .into_iter()
+        .map(|contender| Beside {
+            contender,
+            at_work: false,
+        })
+        .collect();
+    all.sort_by_key(|beside| beside.contender != Contender::Nothing);
+    if rows == 1 {
+        all.push(Beside {
+            contender: Contender::Meetlink,
+            at_work: true,
+        });
+    }
+    let mut rates = vec![Vec::new(); all.len()];
     for run in 1..=effort.runs {
-        // In slices, in turn: what else the machine does then weighs on all of them alike.
-        let mut sums = [0.0; 4];
+        let mut sums = vec![0.0; all.len()];
         let slice = (effort.pgbench_seconds / SLICES).max(1);
         for _ in 0..SLICES {
-            sums[0] += rate(stage, Beside::NoTrigger, clients, slice);
-            for (sum, (beside, _)) in sums[1..].iter_mut().zip(WITH_TRIGGER) {
-                *sum += rate(stage, beside, clients, slice);
+            for (sum, beside) in sums.iter_mut().zip(&all) {
+                *sum += rate(stage, *beside, clients, rows, slice) / f64::from(SLICES);
             }
         }
-        let rate_of = sums.map(|sum| sum / f64::from(SLICES));
-        print!(
-            "{clients} clients, run {run}: {:.0} rows/s without the trigger",
-            rate_of[0]
-        );
-        for (at, (_, name)) in WITH_TRIGGER.into_iter().enumerate() {
-            print!("; {name} {:.0}", rate_of[at + 1]);
-            ratios[at].push(rate_of[at + 1] / rate_of[0]);
+        print!("{clients} clients, {rows} rows a statement, run {run}:");
+        for (sum, beside) in sums.iter().zip(&all) {
+            print!(
+                "\n   {:<46} {sum:>8.0} rows/s  {:.2}",
+                beside.name(),
+                sum / sums[0]
+            );
         }
         println!();
-        rates.push(rate_of[0]);
+        for (rates, sum) in rates.iter_mut().zip(sums) {
+            rates.push(sum);
+        }
     }
     let plural = if clients == 1 { "client" } else { "clients" };
-    let name = format!("inserts into sessions, {clients} {plural}, without the trigger");
-    table.add(&name, "/s", None, rates);
-    for ((_, name), ratios) in WITH_TRIGGER.into_iter().zip(ratios) {
-        table.add(&format!("   with: {name}"), "x", None, ratios);
+    let every = if rows == 1 { "1 row" } else { "1,000 rows" };
+    let name = format!("inserts, {clients} {plural}, {every} each, no trigger");
+    table.add(&name, "/s", None, rates[0].clone());
+    for (rates_of, beside) in rates.iter().zip(&all).skip(1) {
+        let ratios = zip(rates_of, &rates[0], |with, without| with / without);
+        let own = beside.contender == Contender::Meetlink && !beside.at_work;
+        let goal = goal.filter(|_| own).map(Goal::AtLeast);
+        table.add(&format!("   {} / none", beside.name()), "", goal, ratios);
     }
 }
 
 /// Rows a second that pgbench inserts.
-fn rate(stage: &mut Stage, beside: Beside, clients: u32, seconds: u32) -> f64 {
-    set_up(stage, beside);
-    let script = format!(
-        "\\set n random(1, {TUTORS})
-INSERT INTO sessions (booking_id, tutor_id, student_id, provider, scheduled_start_at,
-                      scheduled_end_at, duration_minutes)
-VALUES (gen_random_uuid(), ('00000000-0000-4000-8000-' || lpad(:n::text, 12, '0'))::uuid,
-        '{}', 'zoom', now() + interval '1 day', now() + interval '1 day 1 hour', 60);\n",
-        stage.student
-    );
-    let cluster = &stage.app.cluster;
-    let script = cluster.write_file("insert.sql", &script, 0o644);
-    let mut command = Command::new(cluster.bin_dir().join("pgbench"));
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("PG") {
-            command.env_remove(name);
-        }
-    }
-    let output = command
-        .args(["-n", "-M", "prepared", "-U", "postgres"])
-        .args([
-            "-c",
-            &clients.to_string(),
-            "-j",
-            &clients.min(2).to_string(),
-        ])
-        .args(["-T", &seconds.to_string(), "-f"])
-        .arg(script)
-        .arg("-h")
-        .arg(cluster.socket_dir())
-        .args(["-p", &Cluster::PORT.to_string(), DATABASE])
-        .output()
-        .expect("pgbench starts");
-    let text = String::from_utf8_lossy(&output.stdout);
-    text.lines()
-        .find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok())
-        .unwrap_or_else(|| {
-            let errors = String::from_utf8_lossy(&output.stderr);
-            panic!("pgbench gave no rate:\n{text}{errors}")
-        })
+fn rate(stage: &mut Stage, beside: Beside, clients: u32, rows: u32, seconds: u32) -> f64 {
+    let kind = if rows == 1 { Rows::One } else { Rows::Many };
+    stage.set(beside.contender, kind);
+    let working = beside
+        .at_work
+        .then(|| stage.start(beside.contender, Purpose::Burst, 32));
+    let rate = pgbench::insert(stage, clients, rows, seconds).all;
+    drop(working);
+    rate
 }
 
-/// An empty table, and meetlink as it is to be.
-fn set_up(stage: &mut Stage, beside: Beside) {
-    stage.reset();
-    let triggers: Vec<String> = stage
-        .app
-        .client()
-        .query(
-            "SELECT quote_ident(tgname) FROM pg_trigger
-              WHERE tgrelid = 'sessions'::regclass AND tgfoid = 'meetlink.enqueue'::regproc",
-            &[],
-        )
-        .expect("triggers are listed")
-        .iter()
-        .map(|row| row.get(0))
-        .collect();
-    assert!(!triggers.is_empty(), "meetlink is not attached");
-    let what = if beside == Beside::NoTrigger {
-        "DISABLE"
-    } else {
-        "ENABLE"
-    };
-    for trigger in triggers {
-        let sql = format!("ALTER TABLE sessions {what} TRIGGER {trigger}");
-        stage.app.client().batch_execute(&sql).expect("ALTER TABLE");
+/// One connection for a minute: whether the trigger costs more the longer it goes on.
+fn over_a_minute(stage: &mut Stage, effort: Effort, table: &mut Table) {
+    let mut ends = Vec::new();
+    for contender in [Contender::Nothing, Contender::Meetlink] {
+        let seconds = effort.flat_seconds;
+        println!("one client for {seconds} s, {}", contender.name());
+        stage.set(contender, Rows::One);
+        let course = pgbench::insert(stage, 1, 1, seconds).course;
+        let third = (course.len() / 3).max(1);
+        let first = median(&course[..third.min(course.len())]);
+        let last = median(&course[course.len().saturating_sub(third)..]);
+        let name = format!("{}: {seconds} s, last third / first", contender.name());
+        table.add(&name, "", None, vec![last / first]);
+        ends.push(last / first);
     }
-    let enabled = if beside == Beside::Off { "off" } else { "on" };
-    if stage.app.value::<String>("SHOW meetlink.enabled") != enabled {
-        stage.app.cluster.set("meetlink.enabled", enabled);
-        let query = format!("SELECT current_setting('meetlink.enabled') = '{enabled}'");
-        stage.app.wait_until("the setting", &query);
-    }
-    if matches!(beside, Beside::Off | Beside::On) {
-        stage.resume();
-    }
-    wait::until_true(meetlink_e2e::app::SOON, "an empty table", || {
-        stage.app.value::<i64>("SELECT count(*) FROM sessions") == 0
-    });
-}
-
-fn many_rows_a_statement(stage: &mut Stage, effort: Effort, table: &mut Table) {
-    let statement = format!(
-        "INSERT INTO sessions (booking_id, tutor_id, student_id, provider, scheduled_start_at,
-                               scheduled_end_at, duration_minutes)
-         SELECT gen_random_uuid(),
-                ('00000000-0000-4000-8000-' || lpad((1 + n % {TUTORS})::text, 12, '0'))::uuid,
-                '{}', 'zoom', now() + interval '1 day', now() + interval '1 day 1 hour', 60
-           FROM generate_series(1, 10000) n",
-        stage.student
-    );
-    let mut times = [Vec::new(), Vec::new()];
-    for _ in 0..effort.big_inserts {
-        for (beside, times) in [Beside::NoTrigger, Beside::Paused]
-            .into_iter()
-            .zip(&mut times)
-        {
-            set_up(stage, beside);
-            let mut client = stage.app.client();
-            let begun = Instant::now();
-            client.batch_execute(&statement).expect("10,000 rows");
-            times.push(begun.elapsed().as_secs_f64() * 1e3);
-        }
-    }
-    let [without, with] = times;
-    println!(
-        "10,000 rows in one statement: {:.0} ms without the trigger ({:.0} .. {:.0}), {:.0} with it ({:.0} .. {:.0})",
-        median(&without),
-        spread(&without).0,
-        spread(&without).1,
-        median(&with),
-        spread(&with).0,
-        spread(&with).1,
-    );
-    let ratios = with
-        .iter()
-        .zip(&without)
-        .map(|(with, without)| with / without);
-    let name = "10,000 rows in one statement: time with / without trigger";
-    table.add(name, "x", None, ratios.collect());
+    let goal = Some(Goal::AtLeast(FLAT));
+    table.add("   meetlink / none", "", goal, vec![ends[1] / ends[0]]);
 }
