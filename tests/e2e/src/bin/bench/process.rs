@@ -49,13 +49,20 @@ impl Cost {
     }
 }
 
-/// Bytes that no other process shares, in MB: what a process costs the machine.
+/// Private memory of a process in MB: what it costs the machine. Mappings that are shared by their
+/// kind are left out: a page of the server's shared buffers that nobody else has touched yet would
+/// count as private.
 pub fn private_mb(pid: i32) -> f64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let kb: f64 = text
-        .lines()
-        .filter(|line| line.starts_with("Private_"))
-        .filter_map(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok())
-        .sum();
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap_or_default();
+    let (mut kb, mut own) = (0.0, false);
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        let (first, second) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+        if !first.ends_with(':') {
+            own = second.ends_with('p');
+        } else if own && first.starts_with("Private_") {
+            kb += second.parse().unwrap_or(0.0);
+        }
+    }
     kb / 1024.0
 }

@@ -30,16 +30,14 @@ impl Progress {
         }
     }
 
-    /// Sleeps, and says so.
+    /// Sleeps, and says so every ten seconds.
     pub fn sleep(time: Duration, what: &str) {
-        let mut progress = Self::new();
-        let until = progress.begun + time;
-        while let Some(left) = until.checked_duration_since(Instant::now()) {
-            std::thread::sleep(left.min(Duration::from_secs(1)));
-            let left = until.saturating_duration_since(Instant::now());
-            if progress.begun.elapsed().as_secs() % 10 == 0 {
-                progress.tell(|| format!("{what}, {:.0} s to go", left.as_secs_f64()));
+        let begun = Instant::now();
+        while let Some(left) = time.checked_sub(begun.elapsed()) {
+            if left < time {
+                println!("      {:>3.0} s  {what}", begun.elapsed().as_secs_f64());
             }
+            std::thread::sleep(left.min(Duration::from_secs(10)));
         }
     }
 }

@@ -109,10 +109,11 @@ impl Line {
         } else {
             String::new()
         };
-        let ratio = if self.ratios.is_empty() {
-            String::new()
+        let ratio = median(&self.ratios);
+        let ratio = if ratio.is_finite() {
+            format!("x{ratio:.2}")
         } else {
-            format!("x{:.2}", median(&self.ratios))
+            String::new()
         };
         let mut what = self.what.as_str();
         if what.chars().count() > WHAT {

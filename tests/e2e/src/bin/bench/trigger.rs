@@ -13,8 +13,9 @@ use super::table::{Goal, Table};
 const GOALS: [f64; 2] = [0.90, 0.95];
 /// The last third of a minute to its first, meetlink's course against none's.
 const FLAT: f64 = 0.95;
-/// Each run is cut into so many, in turn: what else the machine does then weighs on all alike.
-const SLICES: u32 = 3;
+/// Each run of single rows is cut into so many, in turn: what else the machine does then weighs on
+/// all alike.
+const SLICES: u32 = 2;
 
 const BULK: u32 = 1_000;
 
@@ -53,7 +54,7 @@ pub fn run(effort: Effort, table: &mut Table) {
     println!(
         "pgbench, prepared, one INSERT INTO sessions a transaction, as superuser and without the\n\
          foreign key to bookings: less work per insert, so a trigger weighs more; {} s each, in\n\
-         {SLICES} slices; nobody works on the jobs unless it says so",
+         turn; nobody works on the jobs unless it says so",
         effort.pgbench_seconds
     );
     for (clients, goal) in [1, 8].into_iter().zip(GOALS) {
@@ -92,10 +93,11 @@ fn against_none(
     let mut rates = vec![Vec::new(); all.len()];
     for run in 1..=effort.runs {
         let mut sums = vec![0.0; all.len()];
-        let slice = (effort.pgbench_seconds / SLICES).max(1);
-        for _ in 0..SLICES {
+        let slices = if rows == 1 { SLICES } else { 1 };
+        let seconds = (effort.pgbench_seconds / SLICES).max(1);
+        for _ in 0..slices {
             for (sum, beside) in sums.iter_mut().zip(&all) {
-                *sum += rate(stage, *beside, clients, rows, slice) / f64::from(SLICES);
+                *sum += rate(stage, *beside, clients, rows, seconds) / f64::from(slices);
             }
         }
         print!("{clients} clients, {rows} rows a statement, run {run}:");

@@ -13,6 +13,8 @@ use std::time::Duration;
 /// Of the rate with the fewest.
 const FLAT: f64 = 0.90;
 const CONCURRENCY: usize = 32;
+/// Seconds of a run after which no further one is made.
+const TOO_LONG: f64 = 15.0;
 
 pub fn run(effort: Effort, table: &mut Table) {
     let mut stage = Stage::new(&[
@@ -43,6 +45,10 @@ pub fn run(effort: Effort, table: &mut Table) {
             if run > 0 {
                 println!("{waiting} waiting, run {run}: {took:.2} s, {rate:.0} links/s");
                 rates.push(rate);
+            }
+            if took > TOO_LONG && run > 0 {
+                println!("one run of these is enough to see");
+                break;
             }
         }
         let name = format!("links with {waiting} jobs waiting");
