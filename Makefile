@@ -14,7 +14,7 @@ SOAK_ARGS ?=
 help:
 	@echo 'make demo       see it work: a private cluster, a provider simulator, bookings and their links'
 	@echo 'make test       everything: lints, unit, in-server and end-to-end tests'
-	@echo 'make bench      how fast it is: latency from COMMIT to link, and throughput'
+	@echo 'make bench      how fast it is, beside graphile-worker and pg-boss: about 25 minutes; one part: BENCH_ARGS=latency'
 	@echo 'make torture    kill the worker at each of its system calls, in four ways, and count meetings'
 	@echo 'make soak       ten minutes of bookings with faults and kills, and what became of them'
 	@echo 'make check      form, lints, and the walls between the rooms'
@@ -35,6 +35,7 @@ demo: setup
 
 bench: setup
 	@scripts/build.sh with-programs
+	@scripts/peers.sh
 	@. scripts/env.sh && cargo run -q -p meetlink-e2e --release --bin bench -- $(BENCH_ARGS)
 
 torture: setup

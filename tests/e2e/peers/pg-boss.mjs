@@ -16,10 +16,13 @@ if (task.install) {
 
 const pgPool = pool()
 const query = (statement) => pgPool.query(statement)
-const workers = task.purpose === 'burst' ? 8 : 16
-const batchSize = Math.max(2, Math.ceil(task.concurrency / workers))
+// With many jobs 8 to 16 workers, with few twice as many; shares that together are the jobs at once.
+let workers = task.purpose === 'burst' ? 8 : 16
+const most = 2 * workers
+while (workers < most && task.concurrency % workers !== 0) workers++
+const batchSize = Math.max(2, Math.floor(task.concurrency / workers))
 const options = {
-  localConcurrency: Math.ceil(task.concurrency / batchSize),
+  localConcurrency: Math.floor(task.concurrency / batchSize),
   batchSize,
   burstWhenBatchFull: true,
   perJobResults: true

@@ -56,7 +56,9 @@ impl Booker {
             Arrivals::OneAfterAnother { count } => {
                 for _ in 0..count {
                     self.book_into(&mut seen);
-                    hear(ear, &mut seen);
+                    if !hear(ear, &mut seen) {
+                        break;
+                    }
                 }
             }
             Arrivals::AtRandom { a_second, seconds } => {
@@ -69,9 +71,7 @@ impl Booker {
                     self.book_into(&mut seen);
                     at += random.gap(a_second);
                 }
-                while seen.links.len() < seen.booked.len() {
-                    hear(ear, &mut seen);
-                }
+                while seen.links.len() < seen.booked.len() && hear(ear, &mut seen) {}
             }
         }
         seen
@@ -114,7 +114,16 @@ impl Booker {
     }
 }
 
-fn hear(ear: &Ear, seen: &mut Seen) {
-    let (session, at) = ear.next_ready(PATIENCE).expect("a link");
-    seen.links.insert(session, at);
+/// False, and said, when no link comes: a peer that failed must not end the benchmark.
+fn hear(ear: &Ear, seen: &mut Seen) -> bool {
+    match ear.next_ready(PATIENCE) {
+        Some((session, at)) => {
+            seen.links.insert(session, at);
+            true
+        }
+        None => {
+            println!("no link for {} s: given up", PATIENCE.as_secs());
+            false
+        }
+    }
 }
