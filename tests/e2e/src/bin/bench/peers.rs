@@ -17,7 +17,8 @@ use serde_json::json;
 const START: Duration = Duration::from_secs(30);
 /// Until it is gone after the end of its input.
 const END: Duration = Duration::from_secs(5);
-/// Connections to PostgreSQL: on two cores more of them made both slower.
+/// Connections to PostgreSQL, for each of two pools of pg-boss and the one of graphile-worker: jobs
+/// mostly wait for the provider, and few statements are enough to keep the cores busy.
 const POOL: usize = 20;
 
 /// What a program is started for: both recommend other settings for few jobs than for many.
@@ -68,7 +69,7 @@ impl Peers {
         let node = Command::new(&self.node).arg("--version").output();
         let node = node.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
         format!(
-            "{}, {}, {}, Node {}, {POOL} connections to PostgreSQL",
+            "{}, {}, {}, Node {}, {POOL} connections a pool",
             version("graphile-worker"),
             version("pg-boss"),
             version("pg"),
