@@ -6,13 +6,14 @@ use super::Effort;
 use super::booker::{Arrivals, Booker};
 use super::contender::{Contender, Rows, Working};
 use super::peers::Purpose;
-use super::process::Cost;
+use super::process::Threads;
 use super::progress::Progress;
 use super::stage::{Ear, Stage, TUTORS};
 use super::table::{Goal, Table};
 
-/// After work: statistics are handed over late, and Node collects its garbage.
-const REST: Duration = Duration::from_secs(5);
+/// After work: statistics are handed over late, Node collects its garbage, and the peers' pools close
+/// what has been idle for ten seconds.
+const REST: Duration = Duration::from_secs(12);
 
 pub fn run(effort: Effort, table: &mut Table) {
     let mut stage = Stage::new(&[]);
@@ -40,33 +41,39 @@ pub fn run(effort: Effort, table: &mut Table) {
         REST.as_secs()
     );
     Progress::sleep(REST, "rest");
-    let processes: Vec<Vec<i32>> = working
-        .iter()
-        .map(|(contender, working)| match contender {
+    let processes = || -> Vec<Vec<i32>> {
+        let of_one = |(contender, working): &(Contender, Working)| match contender {
             Contender::Meetlink => vec![working.pid(), launcher(&stage)],
             _ => {
                 let mut pids = servers(&stage, working.pid());
                 pids.push(working.pid());
                 pids
             }
-        })
-        .collect();
-    let costs = || -> Vec<Cost> { processes.iter().map(|pids| Cost::of(pids)).collect() };
-    let before = costs();
+        };
+        working.iter().map(of_one).collect()
+    };
+    let look = || -> Vec<(usize, Threads)> {
+        let all = processes();
+        all.iter()
+            .map(|pids| (pids.len(), Threads::of(pids)))
+            .collect()
+    };
+    let before = look();
     Progress::sleep(Duration::from_secs(seconds), "idle");
-    let after = costs();
+    let after = look();
     let (mut cpu, mut switches) = (Vec::new(), Vec::new());
     for (at, (contender, _)) in working.iter().enumerate() {
-        let milliseconds = after[at].cpu_ms - before[at].cpu_ms;
-        let count = after[at].switches - before[at].switches;
+        let (count, threads) = &after[at];
+        let cost = threads.since(&before[at].1);
         println!(
-            "{:<16} {} processes with {} threads: {milliseconds:.2} ms of CPU, {count} context switches",
+            "{:<16} {count} processes with {} threads: {:.2} ms of CPU, {} context switches",
             contender.name(),
-            processes[at].len(),
-            after[at].threads
+            cost.threads,
+            cost.cpu_ms,
+            cost.switches
         );
-        cpu.push((contender.name(), vec![milliseconds]));
-        switches.push((contender.name(), vec![count]));
+        cpu.push((contender.name(), vec![cost.cpu_ms]));
+        switches.push((contender.name(), vec![cost.switches]));
     }
     let nothing = Some(Goal::AtMost(0.0));
     table.compare(&format!("idle {seconds} s: CPU"), "ms", nothing, &cpu);

@@ -1,51 +1,73 @@
 //! What processes cost, from /proc.
 
-use std::path::PathBuf;
+use std::collections::HashMap;
 
-/// Of all threads of a process, or of several processes together.
+/// Threads of several processes, by their ids, with what each has used so far.
+pub struct Threads(HashMap<i32, Used>);
+
 #[derive(Clone, Copy, Default)]
+struct Used {
+    cpu_ms: f64,
+    switches: f64,
+}
+
+/// What was used between two looks.
 pub struct Cost {
     pub cpu_ms: f64,
     pub switches: f64,
     pub threads: usize,
 }
 
-impl Cost {
+impl Threads {
     pub fn of(pids: &[i32]) -> Self {
-        let mut cost = Self::default();
+        let mut threads = HashMap::new();
         for pid in pids {
-            cost.add(*pid);
-        }
-        cost
-    }
-
-    fn add(&mut self, pid: i32) {
-        // A process that ended meanwhile has no tasks.
-        let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
-        let tasks: Vec<PathBuf> = tasks
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|t| t.path())
-            .collect();
-        for task in tasks {
-            let read = |name: &str| std::fs::read_to_string(task.join(name)).unwrap_or_default();
-            // The first number is the time on a CPU in nanoseconds.
-            let nanoseconds = read("schedstat")
-                .split(' ')
-                .next()
-                .and_then(|text| text.parse().ok())
-                .unwrap_or(0.0);
-            self.cpu_ms += nanoseconds / 1e6;
-            self.threads += 1;
-            for line in read("status").lines() {
-                if let Some((name, value)) = line.split_once(':')
-                    && name.ends_with("ctxt_switches")
-                {
-                    self.switches += value.trim().parse().unwrap_or(0.0);
+            // A process that ended meanwhile has none.
+            let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
+            for task in tasks.into_iter().flatten().flatten() {
+                let id = task.file_name().to_string_lossy().parse();
+                if let Ok(id) = id {
+                    let read = |name: &str| std::fs::read_to_string(task.path().join(name));
+                    let (times, status) = (read("schedstat"), read("status"));
+                    threads.insert(
+                        id,
+                        used(&times.unwrap_or_default(), &status.unwrap_or_default()),
+                    );
                 }
             }
         }
+        Self(threads)
+    }
+
+    /// What these used since: all of what a new thread did, nothing of one that is gone.
+    pub fn since(&self, before: &Self) -> Cost {
+        let mut cost = Cost {
+            cpu_ms: 0.0,
+            switches: 0.0,
+            threads: self.0.len(),
+        };
+        for (id, now) in &self.0 {
+            let then = before.0.get(id).copied().unwrap_or_default();
+            cost.cpu_ms += now.cpu_ms - then.cpu_ms;
+            cost.switches += now.switches - then.switches;
+        }
+        cost
+    }
+}
+
+fn used(schedstat: &str, status: &str) -> Used {
+    // The first number is the time on a CPU in nanoseconds.
+    let nanoseconds = schedstat.split(' ').next();
+    let nanoseconds: f64 = nanoseconds.and_then(|n| n.parse().ok()).unwrap_or(0.0);
+    let switches = status
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .filter(|(name, _)| name.ends_with("ctxt_switches"))
+        .filter_map(|(_, value)| value.trim().parse::<f64>().ok())
+        .sum();
+    Used {
+        cpu_ms: nanoseconds / 1e6,
+        switches,
     }
 }
 
