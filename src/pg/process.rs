@@ -273,15 +273,15 @@ pub fn set(name: &CStr, value: &CStr) {
 
 /// How the worker has its own statements planned, once for all their parameters: they look for a few
 /// rows by an index, and planning took a seventh of its time. Tables grow under a plan, so a scan
-/// that was right for an empty one must not be kept.
+/// that was right for an empty one must not be kept (and where there must be one, its supposed cost is
+/// none that compiling would bring down).
 const PLANNING: [(&CStr, &CStr); 3] = [
     (c"plan_cache_mode", c"force_generic_plan"),
     (c"enable_seqscan", c"off"),
     (c"jit", c"off"),
 ];
 
-/// Sets it for this process, as a session may: the database's own choice comes back with
-/// [`plan_as_database_says`].
+/// Sets it for this process, as a session may; see [`plan_each_time`].
 pub fn plan_for_queue() {
     for (name, value) in PLANNING {
         // SAFETY: both strings end with a zero byte and are copied.
@@ -296,12 +296,11 @@ pub fn plan_for_queue() {
     }
 }
 
-/// Puts planning back to what the database says until the current GUC level ends: the worker's way
-/// is nothing for the application's triggers.
-pub fn plan_as_database_says() -> Result<(), PgError> {
-    PLANNING
-        .iter()
-        .try_for_each(|(name, _)| xact::reset_for_level(name))
+/// Lets plans be made as the database says until the current GUC level ends: for a statement that
+/// sets off the application's triggers, whose own statements may need theirs for each parameter.
+/// Scans stay unwelcome and compiling off, or a plan for a table that was empty would be kept.
+pub fn plan_each_time() -> Result<(), PgError> {
+    xact::reset_for_level(PLANNING[0].0)
 }
 
 static APPLICATION_PATH: OnceLock<CString> = OnceLock::new();

@@ -352,7 +352,7 @@ fn write_as_owner<T>(table: &Entry, f: impl FnOnce() -> Result<T, PgError>) -> R
     as_owner(table, || {
         xact::set_for_level(c"row_security", c"off")?;
         xact::set_for_level(c"search_path", &process::application_search_path())?;
-        process::plan_as_database_says()?;
+        process::plan_each_time()?;
         f()
     })
 }
