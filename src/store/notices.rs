@@ -128,7 +128,7 @@ pub fn due(limit: i64) -> Result<Vec<Due>, PgError> {
         "SELECT d.notification_id, d.channel, d.attempts, n.kind, n.tutor_id, n.session_id, \
                 n.provider, n.reason, n.message, n.action, pg_catalog.to_json(n.created_at) #>> '{}' \
            FROM meetlink.deliveries d JOIN meetlink.notifications n ON n.id = d.notification_id \
-          WHERE d.due_at <= pg_catalog.clock_timestamp() ORDER BY d.due_at LIMIT $1",
+          WHERE d.due_at <= (SELECT pg_catalog.clock_timestamp()) ORDER BY d.due_at LIMIT $1",
         &[limit.into()],
         |row| {
             let (Some(channel), Some(kind)) = (
