@@ -1,11 +1,13 @@
 //! `meetlink.inbox`: what the worker has not looked at yet.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
 
 use uuid::Uuid;
 
 use super::app::{self, Session};
 use super::holds;
+use super::jobs::{self, Claimed, Fresh};
 use super::mapped::Mapped;
 use super::sql::{self, from_uuid, from_uuids, get, maybe, uuid_at};
 use crate::domain::state::State;
@@ -52,11 +54,25 @@ pub struct Drained {
     pub tutors: Vec<Uuid>,
     /// The sessions, as they were seen.
     pub sessions: Vec<Session>,
+    /// As [`Placed::claimed`].
+    pub claimed: Vec<Claimed>,
+}
+
+/// Leave to claim new jobs at once.
+pub struct Leave {
+    /// How many, of whichever provider.
+    pub room: usize,
+    /// Pid of the worker.
+    pub holder: i32,
+    /// How long a claim is good for.
+    pub lease: Duration,
 }
 
 /// What became of named sessions.
 #[derive(Default)]
 pub struct Placed {
+    /// New jobs that were claimed with their making.
+    pub claimed: Vec<Claimed>,
     /// Jobs that were made or changed, with their state.
     pub jobs: Vec<(Uuid, State)>,
     /// As [`Drained::fresh`].
@@ -75,24 +91,35 @@ pub struct Named {
 }
 
 /// Turns inbox rows into jobs, `rows` of them at most.
-pub fn drain(mapped: &Mapped, rows: i64, lanes: &[&str]) -> Result<Drained, PgError> {
+pub fn drain(
+    mapped: &Mapped,
+    rows: i64,
+    lanes: &[&str],
+    leave: Option<&Leave>,
+) -> Result<Drained, PgError> {
     let Taken {
         rows: taken,
         named,
         tutors,
     } = take(rows)?;
-    let placed = place(mapped, named, lanes)?;
+    let placed = place(mapped, named, lanes, leave)?;
     Ok(Drained {
         taken,
         jobs: placed.jobs,
         fresh: placed.fresh,
         tutors,
         sessions: placed.sessions,
+        claimed: placed.claimed,
     })
 }
 
 /// Looks at named sessions and makes jobs of them. `lanes`: the providers that have one.
-pub fn place(mapped: &Mapped, named: Vec<Named>, lanes: &[&str]) -> Result<Placed, PgError> {
+pub fn place(
+    mapped: &Mapped,
+    named: Vec<Named>,
+    lanes: &[&str],
+    leave: Option<&Leave>,
+) -> Result<Placed, PgError> {
     if named.is_empty() {
         return Ok(Placed::default());
     }
@@ -114,12 +141,48 @@ pub fn place(mapped: &Mapped, named: Vec<Named>, lanes: &[&str]) -> Result<Place
             decide(&sessions, wish)?;
         }
     }
+    let (plain, others): (Vec<_>, Vec<_>) = known
+        .into_iter()
+        .partition(|(session, one)| session.wants && one.wish == 0);
+    let new = match leave.filter(|leave| plain.len() <= leave.room) {
+        Some(leave) => jobs::make_claimed(&fresh(&plain, lanes), leave.holder, leave.lease)?,
+        None => Vec::new(),
+    };
+    let begun: HashSet<Uuid> = new.iter().map(|job| job.session).collect();
+    let (begun, mut known): (Vec<_>, Vec<_>) = plain
+        .into_iter()
+        .partition(|(session, _)| begun.contains(&session.id));
+    known.extend(others);
     let mut placed = put(&known, lanes)?;
+    for (session, _) in &begun {
+        let lane = lane(session, lanes).unwrap_or_default();
+        *placed.fresh.entry(lane.to_owned()).or_default() += 1;
+    }
+    placed.claimed = new;
+    known.extend(begun);
     if !gone.is_empty() {
         placed.jobs.extend(revisit(&gone)?);
     }
     placed.sessions = known.into_iter().map(|(session, _)| session).collect();
     Ok(placed)
+}
+
+/// The provider's lane that a session names.
+fn lane<'a>(session: &Session, lanes: &[&'a str]) -> Option<&'a str> {
+    let provider = session.provider.as_deref();
+    lanes.iter().find(|lane| Some(**lane) == provider).copied()
+}
+
+/// Sessions as they are to become jobs for the first time.
+fn fresh<'a>(known: &[(Session, Named)], lanes: &[&'a str]) -> Vec<Fresh<'a>> {
+    let rows = known.iter().map(|(session, one)| Fresh {
+        session: session.id,
+        tutor: session.tutor,
+        starts_at: session.starts_at.map(|time| time.timestamp_micros()),
+        queued_at: one.queued_at,
+        lane: lane(session, lanes).unwrap_or_default(),
+    });
+    rows.collect()
 }
 
 /// Carries out what a person decided about jobs of which nobody knows whether their meeting exists.
@@ -217,6 +280,9 @@ pub fn take(rows: i64) -> Result<Taken, PgError> {
 
 /// Makes jobs of sessions that want a link, and brings those up to date that have one.
 fn put(known: &[(Session, Named)], lanes: &[&str]) -> Result<Placed, PgError> {
+    if known.is_empty() {
+        return Ok(Placed::default());
+    }
     let ids = from_uuids(known.iter().map(|(session, _)| session.id));
     let wants: Vec<bool> = known.iter().map(|(session, _)| session.wants).collect();
     let lacks: Vec<bool> = known
@@ -231,10 +297,7 @@ fn put(known: &[(Session, Named)], lanes: &[&str]) -> Result<Placed, PgError> {
         .iter()
         .map(|(s, _)| s.starts_at.map(|time| time.timestamp_micros()))
         .collect();
-    let own = |session: &Session| {
-        let provider = session.provider.as_deref();
-        lanes.iter().find(|lane| Some(**lane) == provider).copied()
-    };
+    let own = |session: &Session| lane(session, lanes);
     let is = |one: &Named, wishes: &[Wish]| wishes.iter().any(|wish| *wish as i16 == one.wish);
     let hurried = [Wish::Now, Wish::Adopt, Wish::Repost];
     // Whoever is asked for goes past every lane; with another connection the lane may be another.
@@ -322,7 +385,7 @@ fn put(known: &[(Session, Named)], lanes: &[&str]) -> Result<Placed, PgError> {
     Ok(Placed {
         jobs,
         fresh,
-        sessions: Vec::new(),
+        ..Placed::default()
     })
 }
 

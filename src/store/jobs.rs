@@ -18,7 +18,7 @@ mod claims;
 mod ledger;
 
 pub use claims::{
-    Claimed, Lane, claim, claim_new, doubt_everything, mark_sent, next_due, shift_dates,
+    Claimed, Fresh, Lane, claim, doubt_everything, make_claimed, mark_sent, next_due, shift_dates,
     take_back_leases, take_over,
 };
 pub use ledger::{Line, Outcome, record};

@@ -36,7 +36,7 @@ pub fn drain(mapped: &Mapped, office: &Office<'_>) -> Result<Drained, PgError> {
     let lanes = rooms::lanes();
     for one in named {
         let session = one.session;
-        match xact::subtransaction(|| inbox::place(mapped, vec![one], &lanes)) {
+        match xact::subtransaction(|| inbox::place(mapped, vec![one], &lanes, None)) {
             Ok(placed) => {
                 jobs.extend(placed.jobs);
                 for (provider, count) in placed.fresh {
@@ -64,6 +64,7 @@ pub fn drain(mapped: &Mapped, office: &Office<'_>) -> Result<Drained, PgError> {
         fresh,
         tutors,
         sessions: Vec::new(),
+        claimed: Vec::new(),
     })
 }
 

@@ -18,6 +18,7 @@ use crate::domain::failure::Reason;
 use crate::domain::state::State;
 use crate::pg::error::PgError;
 use crate::pg::process;
+use crate::store::inbox::Leave;
 use crate::store::jobs::Claimed;
 use crate::store::mapped::Mapped;
 use crate::store::{app, config, holds, jobs};
@@ -28,9 +29,51 @@ pub struct New {
     /// Whether nothing it did can have left a job that waits, but those counted next.
     pub calm: bool,
     /// Jobs that are to be tried now.
-    pub jobs: Vec<Uuid>,
+    pub jobs: usize,
+    /// Jobs that were claimed with their making.
+    pub claimed: Vec<Claimed>,
     /// Sessions that were read.
     pub sessions: Vec<app::Session>,
+}
+
+/// Whether nothing waits or is held but what the inbox brings.
+fn is_calm(view: &View<'_>, new: &New, after: &After) -> bool {
+    new.calm
+        && view.idle
+        && view.granted.is_empty()
+        && after.granted.is_empty()
+        && after.renew.is_empty()
+}
+
+/// Leave to claim what the inbox brings with its making, where nothing else waits.
+pub fn leave(view: &View<'_>, office: &Office<'_>, new: &New, after: &After) -> Option<Leave> {
+    if !is_calm(view, new, after) {
+        return None;
+    }
+    let rooms = rooms(view, &[]);
+    let lanes = rooms.lanes(&office.breakers.borrow());
+    let all = lanes.len() > super::rooms::lanes().len();
+    let least = lanes.iter().map(|lane| lane.room).min().filter(|_| all)?;
+    Some(Leave {
+        room: least.min(view.spare),
+        holder: process::my_pid(),
+        lease: lease(view.settings),
+    })
+}
+
+fn rooms<'a>(view: &View<'_>, holds: &'a [holds::Held]) -> Rooms<'a> {
+    let mut held = Tally::default();
+    for flight in view.flights.values() {
+        held.add(flight.provider.name());
+    }
+    Rooms {
+        limit: view.limit,
+        configured: view.configured,
+        holds,
+        sending: view.sending.clone(),
+        held,
+        memory: view.memory,
+    }
 }
 
 /// Decides what is sent now, as far as there is room. Where nothing waited or was held before, and
@@ -45,28 +88,13 @@ pub fn depart(
     if view.limit == 0 {
         return Ok(());
     }
-    let calm = new.calm
-        && view.idle
-        && view.granted.is_empty()
-        && after.granted.is_empty()
-        && after.renew.is_empty();
-    if calm && new.jobs.is_empty() {
+    let calm = is_calm(view, &new, after);
+    if calm && new.jobs == 0 && new.claimed.is_empty() {
         after.idle = true;
         return Ok(());
     }
     let holds = if calm { Vec::new() } else { holds::holds()? };
-    let mut held = Tally::default();
-    for flight in view.flights.values() {
-        held.add(flight.provider.name());
-    }
-    let mut rooms = Rooms {
-        limit: view.limit,
-        configured: view.configured,
-        holds: &holds,
-        sending: view.sending.clone(),
-        held,
-        memory: view.memory,
-    };
+    let mut rooms = rooms(view, &holds);
     for (flight, _) in view.granted {
         let name = flight.provider.name();
         if rooms.is_open(name, &office.breakers.borrow()) && rooms.take(name) {
@@ -86,17 +114,10 @@ pub fn depart(
             rooms.sending.add(flight.provider.name());
         }
     }
-    let known = calm.then_some(new.jobs.as_slice());
-    claim(
-        view,
-        mapped,
-        office,
-        &mut rooms,
-        (known, new.sessions),
-        after,
-    )?;
+    let (expected, others) = (new.claimed.len(), new.jobs);
+    claim(view, mapped, office, &mut rooms, new, after)?;
     let sent = after.launch.len() + after.renew.len();
-    if calm && sent == new.jobs.len() && sent == after.claimed {
+    if calm && others == 0 && sent == expected {
         after.idle = true;
         return Ok(());
     }
@@ -126,7 +147,7 @@ fn claim(
     mapped: &Mapped,
     office: &Office<'_>,
     rooms: &mut Rooms<'_>,
-    (known, seen): (Option<&[Uuid]>, Vec<app::Session>),
+    new: New,
     after: &mut After,
 ) -> Result<(), PgError> {
     let lanes = rooms.lanes(&office.breakers.borrow());
@@ -135,15 +156,11 @@ fn claim(
     if limit == 0 {
         return Ok(());
     }
-    let (me, lease) = (process::my_pid(), lease(view.settings));
-    // Where every lane has room for all there are, they need not be looked for.
-    let known = known.filter(|known| {
-        let has_room = |lane: &jobs::Lane| lane.room >= known.len();
-        lanes.len() > super::rooms::lanes().len() && lanes.iter().all(has_room)
-    });
-    let claimed = match known {
-        Some(known) if known.len() <= limit => jobs::claim_new(known, me, lease)?,
-        _ => jobs::claim(&lanes, limit, me, lease)?,
+    let claimed = if new.claimed.is_empty() {
+        jobs::claim(&lanes, limit, process::my_pid(), lease(view.settings))?
+    } else {
+        // Whatever else there is has its turn in the next step.
+        new.claimed
     };
     if claimed.is_empty() {
         return Ok(());
@@ -152,7 +169,7 @@ fn claim(
     let loaded = if view.careful {
         careful::load_each(mapped, office, &claimed)?
     } else {
-        load(mapped, &claimed, seen)?
+        load(mapped, &claimed, new.sessions)?
     };
     let Loaded {
         sessions,

@@ -15,7 +15,7 @@ use super::access::Exchange;
 use super::careful;
 use super::chronicle::Chronicle;
 use super::deliver::{self, Parcel};
-use super::depart::{New, depart};
+use super::depart::{New, depart, leave};
 use super::flight::Flight;
 use super::notices::Notices;
 use super::outcome::Office;
@@ -200,7 +200,8 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
             let drained = if view.careful {
                 careful::drain(mapped, &office)?
             } else {
-                inbox::drain(mapped, inbox::BATCH, &rooms::lanes())?
+                let leave = leave(view, &office, &new, &after);
+                inbox::drain(mapped, inbox::BATCH, &rooms::lanes(), leave.as_ref())?
             };
             after.more_inbox = drained.taken >= inbox::BATCH;
             // A link that somebody filled in may be among them.
@@ -217,9 +218,13 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
                 notices.connected(usable.map(|connection| connection.tutor));
             }
             new.sessions = drained.sessions;
+            for job in &drained.claimed {
+                jobs::announce(job.session, State::Pending);
+            }
+            new.claimed = drained.claimed;
             for (session, state) in drained.jobs {
                 match state {
-                    State::Pending => new.jobs.push(session),
+                    State::Pending => new.jobs += 1,
                     State::Ready | State::NotNeeded | State::Creating => {}
                     _ => new.calm = false,
                 }
