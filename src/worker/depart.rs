@@ -26,7 +26,8 @@ use crate::store::{app, config, holds, jobs};
 /// What the step brought so far.
 #[derive(Default)]
 pub struct New {
-    /// Whether nothing it did can have left a job that waits, but those counted next.
+    /// Whether nothing is held, and nothing it did can have left a job that waits, but those counted
+    /// next.
     pub calm: bool,
     /// Jobs that are to be tried now.
     pub jobs: usize,
@@ -93,6 +94,7 @@ pub fn depart(
         after.idle = true;
         return Ok(());
     }
+    // Looked at before, where it is calm: what began since would have ended that.
     let holds = if calm { Vec::new() } else { holds::holds()? };
     let mut rooms = rooms(view, &holds);
     for (flight, _) in view.granted {

@@ -38,7 +38,7 @@ use crate::store::jobs::Claimed;
 use crate::store::mapped::Mapped;
 use crate::store::notices as table;
 use crate::store::stats::{self, Happened};
-use crate::store::{inbox, jobs};
+use crate::store::{holds, inbox, jobs};
 
 /// What one step sees of the worker.
 pub struct View<'a> {
@@ -200,6 +200,7 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
             let drained = if view.careful {
                 careful::drain(mapped, &office)?
             } else {
+                new.calm = new.calm && view.idle && holds::holds()?.is_empty();
                 let leave = leave(view, &office, &new, &after);
                 inbox::drain(mapped, inbox::BATCH, &rooms::lanes(), leave.as_ref())?
             };
