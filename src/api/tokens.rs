@@ -15,7 +15,7 @@ use crate::pg::identity::{as_extension_owner, owns};
 use crate::pg::{process, trigger, xact};
 use crate::store::mapped::{Mapped, Outdated};
 use crate::store::reencrypt::{self, Place, Replaced, Stored};
-use crate::store::{app, config};
+use crate::store::{config, owner};
 
 /// Rows that are held in memory at once.
 const PAGE: i64 = 500;
@@ -136,7 +136,7 @@ fn reencrypt_connections(
     let mut progress = Progress::default();
     // The tokens are the same: nobody has connected again.
     trigger::unnoticed(|| {
-        app::write_connections_as_owner(mapped, || {
+        owner::write_connections_as_owner(mapped, || {
             let mut place = Place::default();
             while progress.reencrypted < most {
                 let room = PAGE.min(most - progress.reencrypted);

@@ -6,7 +6,6 @@
 //! does since PostgreSQL 16.
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::CString;
 
 use chrono::{DateTime, Utc};
 use pgrx::PgSqlErrorCode;
@@ -14,12 +13,11 @@ use uuid::Uuid;
 
 use super::jobs::{self, Made};
 use super::mapped::Mapped;
+use super::owner::{read_as_owner, write_as_owner};
 use super::sql::{self, from_uuid, from_uuids, get, maybe, maybe_uuid, uuid_at};
 use crate::domain::meeting::Meeting;
 use crate::domain::notice::Kind;
-use crate::domain::search_path::guarded;
-use crate::pg::error::{PgError, catch};
-use crate::pg::{Oid, identity, process, xact};
+use crate::pg::error::PgError;
 
 /// What the worker needs to know of a session.
 #[derive(Clone, Debug)]
@@ -309,96 +307,4 @@ pub fn person(mapped: &Mapped, id: Uuid) -> Result<Option<(String, Option<String
             Ok((maybe::<String>(row, 1)?.unwrap_or_default(), maybe(row, 2)?))
         })
     })
-}
-
-/// A mapped table: its oid and name, unless it is gone.
-type Entry = Option<(Oid, String)>;
-
-/// Runs `f` as the owner of a table, which must be the one that its name leads to, before and after:
-/// statements say the name, and whoever owns the schema could put a view in the table's place.
-fn as_owner<T>(table: &Entry, f: impl FnOnce() -> Result<T, PgError>) -> Result<T, PgError> {
-    let gone = || {
-        PgError::new(
-            PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
-            "a mapped table is gone, or is not where it was a moment ago",
-        )
-    };
-    let (oid, name) = table.as_ref().ok_or_else(gone)?;
-    let owner = identity::owner_of(*oid).ok_or_else(gone)?;
-    let in_place = || identity::is_named(*oid, name);
-    if !in_place() {
-        return Err(gone());
-    }
-    let value = identity::run_as(owner, f)?;
-    if in_place() { Ok(value) } else { Err(gone()) }
-}
-
-/// Runs a read as a table's owner, with `search_path` as it is pinned.
-///
-/// Where row security binds even the owner, Postgres raises an error instead of hiding rows.
-fn read_as_owner<T>(table: &Entry, f: impl FnOnce() -> Result<T, PgError>) -> Result<T, PgError> {
-    as_owner(table, || {
-        xact::set_for_level(c"row_security", c"off")?;
-        f()
-    })
-}
-
-/// Runs a write as a table's owner, with what the application's triggers expect: their search
-/// path, and deferred triggers at once (in a security-restricted operation they could not wait).
-///
-/// For the worker; to be called in a subtransaction that is rolled back when it fails.
-fn write_as_owner<T>(table: &Entry, f: impl FnOnce() -> Result<T, PgError>) -> Result<T, PgError> {
-    xact::set_constraints_immediate();
-    as_owner(table, || {
-        xact::set_for_level(c"row_security", c"off")?;
-        xact::set_for_level(c"search_path", &process::application_search_path())?;
-        process::plan_each_time()?;
-        f()
-    })
-}
-
-/// Runs a write as the connections table's owner, in somebody's own transaction: only what is
-/// deferred on this very table is done at once.
-///
-/// An error comes without its details: what the owner may read of a row is not for the caller. To
-/// be raised again, since the transaction has to end.
-pub fn write_connections_as_owner<T>(
-    mapped: &Mapped,
-    f: impl FnOnce() -> Result<T, PgError>,
-) -> Result<T, PgError> {
-    let table = &mapped.config().connections;
-    let deferred = sql::query(
-        "SELECT pg_catalog.format('%I.%I', n.nspname, c.conname) \
-           FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace \
-          WHERE c.conrelid = $1 AND c.condeferrable",
-        &[table.as_ref().map(|(oid, _)| *oid).into()],
-        |row| get::<String>(row, 1),
-    )?;
-    let path = database_search_path()?;
-    if !deferred.is_empty() {
-        sql::run(&format!(
-            "SET CONSTRAINTS {} IMMEDIATE",
-            deferred.join(", ")
-        ))?;
-    }
-    catch(|| {
-        as_owner(table, || {
-            xact::set_for_level(c"search_path", &path)?;
-            f()
-        })
-    })
-}
-
-/// The `search_path` of the database, whoever the caller is and whatever his session says.
-fn database_search_path() -> Result<CString, PgError> {
-    let stored = sql::query_one(
-        "SELECT pg_catalog.substr(s.setting, 13) \
-           FROM pg_catalog.pg_db_role_setting d, pg_catalog.unnest(d.setconfig) s(setting) \
-          WHERE d.setdatabase = $1 AND d.setrole = 0 \
-            AND pg_catalog.starts_with(s.setting, 'search_path=')",
-        &[process::my_database().into()],
-        |row| get::<String>(row, 1),
-    )?;
-    let path = guarded(stored.as_deref().unwrap_or("\"$user\", public"));
-    Ok(CString::new(path).unwrap_or_else(|_| c"pg_catalog, pg_temp".to_owned()))
 }

@@ -2,8 +2,8 @@
 
 use uuid::Uuid;
 
-use super::app;
 use super::mapped::Mapped;
+use super::owner;
 use super::sql::{self, from_uuid};
 use crate::pg::error::PgError;
 
@@ -25,7 +25,7 @@ pub fn connect(
     tokens: &NewTokens<'_>,
 ) -> Result<(), PgError> {
     let one_row_a_tutor = has_one_row_a_tutor(mapped)?;
-    app::write_connections_as_owner(mapped, || {
+    owner::write_connections_as_owner(mapped, || {
         let [update, insert] = mapped.connect(one_row_a_tutor);
         let parameters = [
             from_uuid(tutor).into(),
@@ -43,7 +43,7 @@ pub fn connect(
 
 /// Forgets them; gives whether there was such a connection.
 pub fn disconnect(mapped: &Mapped, tutor: Uuid, provider: &str) -> Result<bool, PgError> {
-    app::write_connections_as_owner(mapped, || {
+    owner::write_connections_as_owner(mapped, || {
         let parameters = [from_uuid(tutor).into(), provider.into()];
         Ok(sql::execute(&mapped.disconnect(), &parameters)? > 0)
     })

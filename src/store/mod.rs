@@ -14,6 +14,7 @@ pub mod inbox;
 pub mod jobs;
 pub mod mapped;
 pub mod notices;
+pub mod owner;
 pub mod reencrypt;
 pub mod retention;
 pub mod sql;

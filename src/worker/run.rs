@@ -11,6 +11,7 @@ mod chores;
 mod clock;
 mod doubt;
 mod sleep;
+mod stay;
 mod trouble;
 mod under_way;
 use chores::Chores;
@@ -26,12 +27,11 @@ use super::step::{After, View, step};
 use super::tokens::Renewal;
 use crate::config::Settings;
 use crate::domain::secret::Secret;
-use crate::pg::activity::{Activity, Farewell};
+use crate::pg::activity::Farewell;
 use crate::pg::error::PgError;
 use crate::pg::shared::{self, Slot};
 use crate::pg::{Oid, process, trigger, watch, xact};
 use crate::provider::Flow;
-use crate::store::config::Config;
 use crate::store::mapped::Mapped;
 
 /// Wait where something is due that could not be claimed: somebody holds its row.
@@ -357,51 +357,5 @@ impl Worker {
             self.prepared = open.then(|| Instant::now() + PREPARED_WAIT);
         }
         Ok(())
-    }
-
-    fn wait_for(&mut self, why: &str) {
-        self.mapped = None;
-        watch::tables(Vec::new());
-        self.due = None;
-        self.slot.note.set(why);
-        self.slot.show(Activity::Waiting, self.flights.len());
-    }
-
-    fn take_up(&mut self, config: Config) {
-        self.pausing_since = None;
-        let tables = [&config.sessions, &config.connections, &config.profiles];
-        watch::tables(tables.into_iter().flatten().map(|(oid, _)| *oid).collect());
-        if self
-            .mapped
-            .as_ref()
-            .is_some_and(|mapped| *mapped.config() == config)
-        {
-            return;
-        }
-        match Mapped::new(config) {
-            Ok(mapped) => {
-                self.mapped = Some(mapped);
-                self.proven.set(false);
-                self.complain();
-            }
-            Err(gone) => self.wait_for(&format!(
-                "the {} table is gone; run meetlink_attach() with the tables as they are now",
-                gone.0.key()
-            )),
-        }
-    }
-
-    fn leave(&self, farewell: Farewell) -> ! {
-        self.slot.bid(farewell);
-        process::leave()
-    }
-
-    /// Lets go of the database as soon as nothing is under way, or patience is over.
-    fn pause(&mut self) {
-        let since = *self.pausing_since.get_or_insert_with(Instant::now);
-        let waiting = !self.flights.is_empty() || !self.reports.is_empty();
-        if !waiting || since.elapsed() >= PAUSE_PATIENCE {
-            self.leave(Farewell::Paused);
-        }
     }
 }

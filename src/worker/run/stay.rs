@@ -1,0 +1,57 @@
+//! Whether the worker works here, waits, or leaves.
+
+use std::time::Instant;
+
+use super::{PAUSE_PATIENCE, Worker};
+use crate::pg::activity::{Activity, Farewell};
+use crate::pg::{process, watch};
+use crate::store::config::Config;
+use crate::store::mapped::Mapped;
+
+impl Worker {
+    pub(super) fn wait_for(&mut self, why: &str) {
+        self.mapped = None;
+        watch::tables(Vec::new());
+        self.due = None;
+        self.slot.note.set(why);
+        self.slot.show(Activity::Waiting, self.flights.len());
+    }
+
+    pub(super) fn take_up(&mut self, config: Config) {
+        self.pausing_since = None;
+        let tables = [&config.sessions, &config.connections, &config.profiles];
+        watch::tables(tables.into_iter().flatten().map(|(oid, _)| *oid).collect());
+        if self
+            .mapped
+            .as_ref()
+            .is_some_and(|mapped| *mapped.config() == config)
+        {
+            return;
+        }
+        match Mapped::new(config) {
+            Ok(mapped) => {
+                self.mapped = Some(mapped);
+                self.proven.set(false);
+                self.complain();
+            }
+            Err(gone) => self.wait_for(&format!(
+                "the {} table is gone; run meetlink_attach() with the tables as they are now",
+                gone.0.key()
+            )),
+        }
+    }
+
+    pub(super) fn leave(&self, farewell: Farewell) -> ! {
+        self.slot.bid(farewell);
+        process::leave()
+    }
+
+    /// Lets go of the database as soon as nothing is under way, or patience is over.
+    pub(super) fn pause(&mut self) {
+        let since = *self.pausing_since.get_or_insert_with(Instant::now);
+        let waiting = !self.flights.is_empty() || !self.reports.is_empty();
+        if !waiting || since.elapsed() >= PAUSE_PATIENCE {
+            self.leave(Farewell::Paused);
+        }
+    }
+}
