@@ -124,6 +124,12 @@ pub fn time_since_boot() -> Duration {
     )
 }
 
+/// After how long a session that waits for a lock looks for a deadlock (`deadlock_timeout`).
+pub fn deadlock_timeout() -> Duration {
+    // SAFETY: a plain read on the main thread; the setting is at least 1 ms.
+    Duration::from_millis(u64::from(unsafe { pg_sys::DeadlockTimeout }.unsigned_abs()))
+}
+
 /// Whether a reload was asked for that [`reload_if_asked`] has not taken up.
 pub fn is_reload_asked() -> bool {
     // SAFETY: a plain read on the main thread.

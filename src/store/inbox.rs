@@ -54,6 +54,8 @@ pub struct Drained {
     pub sessions: Vec<Session>,
     /// As [`Placed::claimed`].
     pub claimed: Vec<Claimed>,
+    /// As [`Taken::operator`].
+    pub operator: bool,
 }
 
 /// Leave to claim new jobs at once.
@@ -99,6 +101,7 @@ pub fn drain(
         rows: taken,
         named,
         tutors,
+        operator,
     } = take(rows)?;
     let placed = place(mapped, named, lanes, leave)?;
     Ok(Drained {
@@ -108,6 +111,7 @@ pub fn drain(
         tutors,
         sessions: placed.sessions,
         claimed: placed.claimed,
+        operator,
     })
 }
 
@@ -119,6 +123,8 @@ pub struct Taken {
     pub named: Vec<Named>,
     /// The tutors.
     pub tutors: Vec<Uuid>,
+    /// Whether the operator changed something, which lets go of what waited for that.
+    pub operator: bool,
 }
 
 /// Takes rows out; a tutor's row stands for the tutor's parked sessions.
@@ -170,6 +176,7 @@ pub fn take(rows: i64) -> Result<Taken, PgError> {
         rows: taken,
         named: named.into_iter().flatten().collect(),
         tutors: tutors.into_iter().map(sql::to_uuid).collect(),
+        operator,
     })
 }
 

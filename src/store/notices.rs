@@ -86,7 +86,8 @@ pub fn resolve(cures: &Cures) -> Result<(), PgError> {
                                    WHERE j.state = 'failed' AND j.reason = n.reason) \
                OR n.kind = 'operator' AND n.reason <> 'session_unfit' AND n.provider = ANY ($3) \
                   AND NOT EXISTS (SELECT FROM meetlink.jobs j \
-                                   WHERE j.state IN ('retrying', 'in_doubt') \
+                                   WHERE (j.state IN ('retrying', 'in_doubt') \
+                                          OR j.state = 'failed' AND n.reason = 'misconfigured') \
                                      AND j.reason = n.reason AND j.provider = n.provider)) \
            RETURNING n.id) \
          UPDATE meetlink.deliveries d SET due_at = NULL FROM gone g \

@@ -2,7 +2,7 @@
 //! standing in a booking's way.
 
 use std::collections::BTreeSet;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::time::{Duration, Instant};
 
 use pgrx::PgSqlErrorCode;
@@ -21,11 +21,16 @@ const UPDATE: &str = "meetlink_queue_updated";
 /// Name of the trigger on connections.
 const CONNECTION: &str = "meetlink_connection_changed";
 
-/// How long a try waits for a lock on one table while another may be held, the first and the later
-/// ones: bookings that come meanwhile wait no longer. Longer ones, because where a commit takes a
-/// tenth of a second, a short one may never have its turn; below PostgreSQL's `deadlock_timeout`,
-/// because who waits for us is then never the one that is cancelled.
-const LOCK_WAITS: [&CStr; 4] = [c"100ms", c"200ms", c"400ms", c"800ms"];
+/// How long a try may take, the first and the later ones: bookings that come meanwhile wait no longer.
+/// Longer ones, because where a commit takes a tenth of a second, a short one may never have its turn.
+/// None takes more than half of the session's own `deadlock_timeout`: who waits for us is then never
+/// the one that is cancelled.
+const LOCK_TRIES: [Duration; 4] = [
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(800),
+];
 /// After this long a deadlock is looked for, of which we are the victim that tries again, and
 /// autovacuum is asked to make way (`ProcSleep` in src/backend/storage/lmgr/proc.c).
 const LOCK_CHECK: &CStr = c"40ms";
@@ -223,16 +228,15 @@ pub fn remove() -> Result<(), PgError> {
 fn lock<'a>(tables: impl Iterator<Item = &'a str>) -> Result<(), PgError> {
     let tables: BTreeSet<&str> = tables.collect();
     let deadline = Instant::now() + LOCK_PATIENCE;
-    let mut waits = LOCK_WAITS.into_iter();
-    let mut wait = LOCK_WAITS[0];
+    let longest = process::deadlock_timeout() / 2;
+    let mut tries = LOCK_TRIES.into_iter();
+    let mut time = LOCK_TRIES[0];
     loop {
-        wait = waits.next().unwrap_or(wait);
-        let settings = [(c"lock_timeout", wait), (c"deadlock_timeout", LOCK_CHECK)];
+        time = tries.next().unwrap_or(time).min(longest);
         let done = xact::subtransaction(|| {
-            xact::with_settings(&settings, || {
-                tables.iter().try_for_each(|table| {
-                    sql::run(&format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))
-                })
+            xact::with_settings(&[(c"deadlock_timeout", LOCK_CHECK)], || {
+                let end = Instant::now() + time;
+                tables.iter().try_for_each(|table| lock_until(table, end))
             })
         });
         match done {
@@ -245,6 +249,14 @@ fn lock<'a>(tables: impl Iterator<Item = &'a str>) -> Result<(), PgError> {
             done => return done,
         }
     }
+}
+
+fn lock_until(table: &str, end: Instant) -> Result<(), PgError> {
+    let left = end.saturating_duration_since(Instant::now()).as_millis();
+    // Zero would mean for ever.
+    let left = CString::new(format!("{}ms", left.max(1))).unwrap_or_default();
+    xact::set_for_level(c"lock_timeout", &left)?;
+    sql::run(&format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))
 }
 
 fn in_the_way(tables: &BTreeSet<&str>) -> PgError {

@@ -31,6 +31,7 @@ pub fn drain(mapped: &Mapped, office: &Office<'_>) -> Result<Drained, PgError> {
         rows: taken,
         named,
         tutors,
+        operator,
     } = inbox::take(ROWS)?;
     let (mut jobs, mut fresh) = (Vec::new(), BTreeMap::new());
     let lanes = rooms::lanes();
@@ -65,6 +66,7 @@ pub fn drain(mapped: &Mapped, office: &Office<'_>) -> Result<Drained, PgError> {
         tutors,
         sessions: Vec::new(),
         claimed: Vec::new(),
+        operator,
     })
 }
 

@@ -232,9 +232,13 @@ pub(super) fn load(
     claimed: &[Claimed],
     seen: Vec<app::Session>,
 ) -> Result<Loaded, PgError> {
-    let mut sessions: HashMap<Uuid, app::Session> = seen.into_iter().map(|s| (s.id, s)).collect();
-    let ids = claimed.iter().map(|job| job.session);
-    let unseen: Vec<Uuid> = ids.filter(|id| !sessions.contains_key(id)).collect();
+    let ids: HashSet<Uuid> = claimed.iter().map(|job| job.session).collect();
+    let seen = seen.into_iter().filter(|session| ids.contains(&session.id));
+    let mut sessions: HashMap<Uuid, app::Session> = seen.map(|s| (s.id, s)).collect();
+    let unseen: Vec<Uuid> = ids
+        .into_iter()
+        .filter(|id| !sessions.contains_key(id))
+        .collect();
     if !unseen.is_empty() {
         let others = app::sessions(mapped, &unseen)?;
         sessions.extend(others.into_iter().map(|s| (s.id, s)));

@@ -254,7 +254,7 @@ impl Worker {
             {
                 self.apply(after);
             }
-            if let Some(after) = self.step(look, self.limit(), heed)? {
+            if let Some(after) = self.step(look || self.more_inbox, self.limit(), heed)? {
                 self.careful = false;
                 if self.trouble.take().is_some() {
                     self.complain();

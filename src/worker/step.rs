@@ -115,8 +115,8 @@ pub struct After {
     pub breakers: Option<Breakers>,
     /// Providers that the operator has configured, where that was looked up.
     pub configured: Option<usize>,
-    /// Whether there is more in the inbox.
-    pub more_inbox: bool,
+    /// Whether there is more in the inbox, where it was looked into.
+    pub more_inbox: Option<bool>,
     /// What was counted and is still to be written.
     pub counts: Vec<Happened>,
     /// Deliveries that are made now.
@@ -204,7 +204,9 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
                 let leave = leave(view, &office, &new, &after);
                 inbox::drain(mapped, inbox::BATCH, &rooms::lanes(), leave.as_ref())?
             };
-            after.more_inbox = drained.taken >= inbox::BATCH;
+            after.more_inbox = Some(drained.taken >= inbox::BATCH);
+            // What it let go is not among the jobs that the inbox names.
+            new.calm &= !drained.operator;
             // A link that somebody filled in may be among them.
             after.ready |= drained.taken > 0;
             for (provider, count) in &drained.fresh {

@@ -11,6 +11,7 @@ use crate::store::mapped::Mapped;
 impl Worker {
     pub(super) fn wait_for(&mut self, why: &str) {
         self.mapped = None;
+        self.more_inbox = false;
         watch::tables(Vec::new());
         self.due = None;
         self.slot.note.set(why);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pgrx::log;
 use uuid::Uuid;
 
 use super::super::access::Exchange;
@@ -148,6 +149,7 @@ impl Worker {
         }
         self.open = after.open.unwrap_or(self.open);
         self.idle = after.idle;
+        self.more_inbox = after.more_inbox.unwrap_or(self.more_inbox);
         if let Some(error) = after.unsaved_because {
             // What a trigger of the application says may quote a row: only its kind is told.
             let why = if error.is_about_data() {
@@ -190,7 +192,7 @@ impl Worker {
                 stats::add(&counts)
             });
             if let Err(error) = written {
-                self.say(&format!("figures could not be written: {error}"));
+                log!("meetlink worker: figures could not be written: {error}");
             }
         }
     }

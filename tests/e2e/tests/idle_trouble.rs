@@ -100,6 +100,25 @@ fn a_refresh_that_stalls_and_sessions_that_wait_for_its_token() {
     assert_eq!(app.simulator.journal_len(), 1, "one refresh at a time");
 }
 
+/// The worker finds out by itself, when it looks after those that wait for a person.
+#[test]
+fn a_session_that_was_over_before_its_tutor_connected() {
+    let mut app = App::start();
+    let people = (app.person("tutor", "Tia"), app.person("student", "Sam"));
+    let session = seed(&mut app.client(), people, Google, 1)[0];
+    app.wait_for_state(session, "needs_action");
+    app.client()
+        .batch_execute(
+            "SET session_replication_role = replica;
+             UPDATE sessions SET scheduled_start_at = now() - interval '3 hours',
+                                 scheduled_end_at = now() - interval '2 hours'",
+        )
+        .unwrap();
+    app.cluster.reload();
+    app.wait_for_state(session, "not_needed");
+    assert_asleep(&app, "a session that was over", 0);
+}
+
 #[test]
 fn a_sessions_table_that_is_gone_and_jobs_that_are_not() {
     let mut app = App::with(|options| options.set("meetlink.enabled", "off"));

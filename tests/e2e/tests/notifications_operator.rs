@@ -209,7 +209,7 @@ fn of_operators(app: &App) -> Vec<Notice> {
 
 /// The tutors read that support has to mend it: support hears of it, once.
 #[test]
-fn a_redirect_is_told_once_and_until_links_are_made_again() {
+fn a_redirect_is_told_once_and_until_everybody_has_a_link() {
     let app = start();
     let away = Action::Redirect {
         status: 302,
@@ -240,12 +240,27 @@ fn a_redirect_is_told_once_and_until_links_are_made_again() {
     assert!(!of_operators(&app)[0].resolved);
     app.simulator.remove_fault(rule);
     app.wait_for_link(app.book(app.tutor(Google, "Gia"), student));
+    // Those that were given up for it are still without a link.
+    assert!(!of_operators(&app)[0].resolved);
+    for session in &sessions {
+        support::retry(&app, *session);
+        app.wait_for_link(*session);
+    }
     let mended = wait_for(&app, "the cure", |n| n.tutor.is_none() && n.resolved);
     assert_eq!(mended.id, notice.id);
 }
 
 #[test]
 fn what_was_given_up_for_a_setting_is_taken_up_again_at_the_next_reload() {
+    taken_up_again(|app| app.cluster.reload());
+}
+
+#[test]
+fn what_was_given_up_for_a_setting_is_taken_up_again_when_a_provider_is_configured() {
+    taken_up_again(|app| configure(app, Google, &app.simulator.client(Google).1));
+}
+
+fn taken_up_again(mend: fn(&mut App)) {
     let mut app = start();
     let away = Action::Redirect {
         status: 308,
@@ -258,7 +273,7 @@ fn what_was_given_up_for_a_setting_is_taken_up_again_at_the_next_reload() {
     }
     let refused = notices::refused(&app, "Zoe").1;
     app.simulator.remove_fault(rule);
-    app.cluster.reload();
+    mend(&mut app);
     for session in &sessions {
         app.wait_for_link(*session);
     }

@@ -59,6 +59,30 @@ fn a_server_without_the_library_queues_and_a_later_one_makes_the_links() {
     assert_eq!(app.simulator.meetings(Google).len(), 1);
 }
 
+/// More than one step takes, of which only the last is for the worker.
+#[test]
+fn a_session_behind_ten_thousand_that_want_no_link_gets_its_own() {
+    let app = App::start();
+    let (tutor, student) = (app.tutor(Google, "Tia"), app.person("student", "Sam"));
+    let rows = app.client().query(
+        "WITH b AS (INSERT INTO bookings (tutor_id, student_id, status)
+                    SELECT $1, $2, 'PENDING' FROM generate_series(1, 10500) RETURNING id)
+         INSERT INTO sessions (booking_id, tutor_id, student_id, status, provider,
+                               scheduled_start_at, scheduled_end_at, duration_minutes)
+         SELECT id, $1, $2, CASE WHEN n = 10500 THEN 'SCHEDULED' ELSE 'CANCELLED' END,
+                'google_meet', now() + interval '1 day', now() + interval '25 hours', 60
+           FROM (SELECT id, row_number() OVER () AS n FROM b) x ORDER BY n
+         RETURNING id, status",
+        &[&tutor.0, &student.0],
+    );
+    let rows = rows.expect("sessions");
+    let wanted = rows
+        .iter()
+        .find(|row| row.get::<_, String>(1) == "SCHEDULED");
+    app.wait_for_link(wanted.expect("the last one").get(0));
+    assert_eq!(app.simulator.meetings_ever(Google).len(), 1);
+}
+
 #[test]
 fn the_session_that_starts_soonest_comes_first() {
     let mut app = App::with(|options| {
