@@ -266,23 +266,28 @@ pub fn report_name(name: &str) {
 
 /// Sets a setting for the rest of the process.
 pub fn set(name: &CStr, value: &CStr) {
+    set_from(name, value, pg_sys::GucSource::PGC_S_OVERRIDE);
+}
+
+fn set_from(name: &CStr, value: &CStr, source: pg_sys::GucSource::Type) {
     // SAFETY: both strings end with a zero byte and are copied.
     unsafe {
         pg_sys::SetConfigOption(
             name.as_ptr(),
             value.as_ptr(),
             pg_sys::GucContext::PGC_SUSET,
-            pg_sys::GucSource::PGC_S_OVERRIDE,
+            source,
         );
     }
 }
 
+const PLAN_CACHE: &CStr = c"plan_cache_mode";
 /// How the worker has its own statements planned, once for all their parameters: they look for a few
 /// rows by an index, and planning took a seventh of its time. Tables grow under a plan, so a scan
 /// that was right for an empty one must not be kept (and where there must be one, its supposed cost is
 /// none that compiling would bring down).
 const PLANNING: [(&CStr, &CStr); 3] = [
-    (c"plan_cache_mode", c"force_generic_plan"),
+    (PLAN_CACHE, c"force_generic_plan"),
     (c"enable_seqscan", c"off"),
     (c"jit", c"off"),
 ];
@@ -290,15 +295,7 @@ const PLANNING: [(&CStr, &CStr); 3] = [
 /// Sets it for this process, as a session may; see [`plan_each_time`].
 pub fn plan_for_queue() {
     for (name, value) in PLANNING {
-        // SAFETY: both strings end with a zero byte and are copied.
-        unsafe {
-            pg_sys::SetConfigOption(
-                name.as_ptr(),
-                value.as_ptr(),
-                pg_sys::GucContext::PGC_SUSET,
-                pg_sys::GucSource::PGC_S_SESSION,
-            );
-        }
+        set_from(name, value, pg_sys::GucSource::PGC_S_SESSION);
     }
 }
 
@@ -306,7 +303,7 @@ pub fn plan_for_queue() {
 /// sets off the application's triggers, whose own statements may need theirs for each parameter.
 /// Scans stay unwelcome and compiling off, or a plan for a table that was empty would be kept.
 pub fn plan_each_time() -> Result<(), PgError> {
-    xact::reset_for_level(PLANNING[0].0)
+    xact::reset_for_level(PLAN_CACHE)
 }
 
 static APPLICATION_PATH: OnceLock<CString> = OnceLock::new();

@@ -3,6 +3,8 @@
 //! pgrx's own `BackgroundWorker::transaction` commits when the closure returns `Err`, and an error
 //! raised in it ends the process.
 
+use std::ffi::{CStr, c_char};
+
 use pgrx::pg_sys;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 
@@ -89,26 +91,14 @@ pub fn commit_soon() -> Result<(), PgError> {
 }
 
 /// `SET LOCAL name = value`, with a superuser's right.
-pub fn set_local(name: &std::ffi::CStr, value: &std::ffi::CStr) -> Result<(), PgError> {
-    // SAFETY: inside a transaction; both strings end with a zero byte.
-    unsafe {
-        pg_sys::set_config_option(
-            name.as_ptr(),
-            value.as_ptr(),
-            pg_sys::GucContext::PGC_SUSET,
-            pg_sys::GucSource::PGC_S_SESSION,
-            pg_sys::GucAction::GUC_ACTION_LOCAL,
-            true,
-            0,
-            false,
-        );
-    }
+pub fn set_local(name: &CStr, value: &CStr) -> Result<(), PgError> {
+    set_option(name, Some(value), pg_sys::GucAction::GUC_ACTION_LOCAL);
     Ok(())
 }
 
 /// Runs `f` with other values of settings, and puts the old ones back.
 pub fn with_settings<T>(
-    settings: &[(&std::ffi::CStr, &std::ffi::CStr)],
+    settings: &[(&CStr, &CStr)],
     f: impl FnOnce() -> Result<T, PgError>,
 ) -> Result<T, PgError> {
     // SAFETY: inside a transaction; on a raised error its rollback ends the level.
@@ -123,21 +113,33 @@ pub fn with_settings<T>(
 }
 
 /// Sets a setting until the current GUC level ends, as [`super::identity::run_as`] opens one.
-pub fn set_for_level(name: &std::ffi::CStr, value: &std::ffi::CStr) -> Result<(), PgError> {
-    // SAFETY: inside a transaction; both strings end with a zero byte.
+pub fn set_for_level(name: &CStr, value: &CStr) -> Result<(), PgError> {
+    set_option(name, Some(value), pg_sys::GucAction::GUC_ACTION_SAVE);
+    Ok(())
+}
+
+/// Puts a setting back to what the database says, until the current GUC level ends.
+pub fn reset_for_level(name: &CStr) -> Result<(), PgError> {
+    set_option(name, None, pg_sys::GucAction::GUC_ACTION_SAVE);
+    Ok(())
+}
+
+/// Sets a setting as its session may, with a superuser's right; without a value, to the session's
+/// default.
+fn set_option(name: &CStr, value: Option<&CStr>, action: pg_sys::GucAction::Type) {
+    // SAFETY: inside a transaction; the strings end with a zero byte and are copied.
     unsafe {
         pg_sys::set_config_option(
             name.as_ptr(),
-            value.as_ptr(),
+            value.map_or(std::ptr::null(), CStr::as_ptr),
             pg_sys::GucContext::PGC_SUSET,
             pg_sys::GucSource::PGC_S_SESSION,
-            pg_sys::GucAction::GUC_ACTION_SAVE,
+            action,
             true,
             0,
             false,
         );
     }
-    Ok(())
 }
 
 /// `SET CONSTRAINTS ALL IMMEDIATE`, without a statement to be parsed.
@@ -153,36 +155,18 @@ pub fn set_constraints_immediate() {
 
 // src/include/commands/async.h, which pgrx has no binding for.
 unsafe extern "C-unwind" {
-    fn Async_Notify(channel: *const std::ffi::c_char, payload: *const std::ffi::c_char);
-}
-
-/// Puts a setting back to what the database says, until the current GUC level ends.
-pub fn reset_for_level(name: &std::ffi::CStr) -> Result<(), PgError> {
-    // SAFETY: inside a transaction; without a value it is the default of the session.
-    unsafe {
-        pg_sys::set_config_option(
-            name.as_ptr(),
-            std::ptr::null(),
-            pg_sys::GucContext::PGC_SUSET,
-            pg_sys::GucSource::PGC_S_SESSION,
-            pg_sys::GucAction::GUC_ACTION_SAVE,
-            true,
-            0,
-            false,
-        );
-    }
-    Ok(())
+    fn Async_Notify(channel: *const c_char, payload: *const c_char);
 }
 
 /// `NOTIFY channel, 'payload'` when the transaction commits.
-pub fn notify_at_commit(channel: &std::ffi::CStr, payload: &std::ffi::CStr) {
+pub fn notify_at_commit(channel: &CStr, payload: &CStr) {
     // SAFETY: inside a transaction; both strings end with a zero byte and are copied. It may raise.
     unsafe { pg_guard_ffi_boundary(|| Async_Notify(channel.as_ptr(), payload.as_ptr())) };
 }
 
 /// Raises what every SQL command that writes raises on a standby and in a read-only transaction;
 /// `command` as it is named then.
-pub fn prevent_if_read_only(command: &std::ffi::CStr) {
+pub fn prevent_if_read_only(command: &CStr) {
     // SAFETY: inside a transaction; raises an ERROR or does nothing.
     unsafe { pg_sys::PreventCommandIfReadOnly(command.as_ptr()) };
 }

@@ -1,6 +1,6 @@
 //! `meetlink.inbox`: what the worker has not looked at yet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -12,6 +12,7 @@ use super::mapped::Mapped;
 use super::sql::{self, from_uuid, from_uuids, get, maybe, uuid_at};
 use crate::domain::state::State;
 use crate::pg::error::PgError;
+use crate::pg::xact;
 
 mod place;
 pub use place::place;
@@ -238,10 +239,11 @@ pub fn add_tutor(tutor: Uuid) -> Result<(), PgError> {
     Ok(())
 }
 
-/// Sessions that want a link and have no job under way, soonest first.
+/// Sessions that want a link and have no job under way, soonest first. Each statement sees what has
+/// been committed before it, so a job may end between the first two: the third tells.
 pub fn missing(mapped: &Mapped, limit: Option<i32>) -> Result<Vec<Uuid>, PgError> {
     let wanting = from_uuids(app::wanting(mapped)?);
-    sql::query(
+    let found = sql::query(
         "SELECT u.id FROM pg_catalog.unnest($1) WITH ORDINALITY u(id, place) \
           WHERE NOT EXISTS (SELECT FROM meetlink.jobs j WHERE j.session_id = u.id \
                              AND j.state IN ('pending', 'creating', 'retrying', 'in_doubt')) \
@@ -249,7 +251,14 @@ pub fn missing(mapped: &Mapped, limit: Option<i32>) -> Result<Vec<Uuid>, PgError
           ORDER BY u.place LIMIT $2",
         &[wanting.into(), limit.map(i64::from).into()],
         |row| uuid_at(row, 1),
-    )
+    )?;
+    // A row that cannot be read stops nobody: the worker finds out which it is.
+    let Ok(seen) = xact::subtransaction(|| app::sessions(mapped, &found)) else {
+        return Ok(found);
+    };
+    let still = seen.iter().filter(|session| session.wants);
+    let still: HashSet<Uuid> = still.map(|session| session.id).collect();
+    Ok(found.into_iter().filter(|id| still.contains(id)).collect())
 }
 
 /// Whether a prepared transaction (two-phase commit) of this database is still open.

@@ -26,8 +26,7 @@ use crate::store::{app, config, holds, jobs};
 /// What the step brought so far.
 #[derive(Default)]
 pub struct New {
-    /// Whether nothing is held, and nothing it did can have left a job that waits, but those counted
-    /// next.
+    /// Whether nothing waits or is held but what the inbox brings.
     pub calm: bool,
     /// Jobs that are to be tried now.
     pub jobs: usize,
@@ -37,20 +36,8 @@ pub struct New {
     pub sessions: Vec<app::Session>,
 }
 
-/// Whether nothing waits or is held but what the inbox brings.
-fn is_calm(view: &View<'_>, new: &New, after: &After) -> bool {
-    new.calm
-        && view.idle
-        && view.granted.is_empty()
-        && after.granted.is_empty()
-        && after.renew.is_empty()
-}
-
 /// Leave to claim what the inbox brings with its making, where nothing else waits.
-pub fn leave(view: &View<'_>, office: &Office<'_>, new: &New, after: &After) -> Option<Leave> {
-    if !is_calm(view, new, after) {
-        return None;
-    }
+pub fn leave(view: &View<'_>, office: &Office<'_>) -> Option<Leave> {
     let rooms = rooms(view, &[]);
     let lanes = rooms.lanes(&office.breakers.borrow());
     let all = lanes.len() > super::rooms::lanes().len();
@@ -89,7 +76,7 @@ pub fn depart(
     if view.limit == 0 {
         return Ok(());
     }
-    let calm = is_calm(view, &new, after);
+    let calm = new.calm;
     if calm && new.jobs == 0 && new.claimed.is_empty() {
         after.idle = true;
         return Ok(());

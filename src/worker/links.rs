@@ -2,6 +2,7 @@
 //! once where they came at once, since a burst would cost each a statement of every kind otherwise.
 //! Inside the step's transaction.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -31,6 +32,14 @@ pub struct Landed {
     pub visible: bool,
 }
 
+impl Landed {
+    /// One more, whose job has this state now.
+    fn add(&mut self, state: State, ended: bool) {
+        self.ended += usize::from(ended);
+        self.visible |= state == State::Ready;
+    }
+}
+
 impl Office<'_> {
     /// Meetings were made. Where their links cannot all be written at once, each is by itself, and
     /// fails by itself.
@@ -55,17 +64,16 @@ impl Office<'_> {
             if matches!(written, Written::There) {
                 there.push(one);
             } else {
-                let state = self.otherwise(one, one.0.times(true), Ok(written))?;
-                landed.visible |= state == State::Ready;
+                landed.add(self.settle(one, one.0.times(true), Ok(written))?, false);
             }
         }
-        landed.ended = there.len();
-        landed.visible |= !there.is_empty();
         self.there(&there)?;
+        for _ in there {
+            landed.add(State::Ready, true);
+        }
         for one in alone {
             let (state, ended) = self.write_link(one, true)?;
-            landed.ended += usize::from(ended);
-            landed.visible |= state == State::Ready;
+            landed.add(state, ended);
         }
         Ok(landed)
     }
@@ -75,11 +83,8 @@ impl Office<'_> {
     fn write_link(&self, one: New<'_>, new: bool) -> Result<(State, bool), PgError> {
         let times = one.0.times(new);
         let written = xact::subtransaction(|| self.write(one, times));
-        if matches!(written, Ok(Written::There)) {
-            self.there(&[one])?;
-            return Ok((State::Ready, true));
-        }
-        Ok((self.otherwise(one, times, written)?, false))
+        let ended = matches!(written, Ok(Written::There));
+        Ok((self.settle(one, times, written)?, ended))
     }
 
     /// Writes all of them, and looks at what came of each. Fails where one would.
@@ -89,12 +94,17 @@ impl Office<'_> {
         let rows: Vec<Made<'_>> = made.iter().map(|one| row(*one)).collect();
         let ours = app::write_links(mapped, &rows)?;
         let ids: Vec<Uuid> = rows.iter().map(|one| one.session).collect();
-        let now = app::sessions(mapped, &ids)?;
+        let now = app::sessions(mapped, &ids)?.into_iter();
+        let now: HashMap<Uuid, Session> = now.map(|session| (session.id, session)).collect();
         made.iter()
             .map(|(flight, meeting)| {
                 let id = flight.claimed.session;
-                let now = now.iter().find(|session| session.id == id);
-                judge(now, ours.contains(&id), meeting, flight.times(true))
+                judge(
+                    now.get(&id),
+                    ours.contains(&id),
+                    meeting,
+                    flight.times(true),
+                )
             })
             .collect()
     }
@@ -107,19 +117,25 @@ impl Office<'_> {
         let rows: Vec<Made<'_>> = made.iter().map(|one| row(*one)).collect();
         jobs::finish_with(&rows)?;
         for (flight, _) in made {
-            let (session, provider) = (flight.claimed.session, flight.provider.name());
-            self.notices.made(flight.tutor, session, provider);
-            if !flight.claimed.moved {
-                self.chronicle
-                    .link(provider, flight.claimed.age(Utc::now()));
-            }
+            let session = flight.claimed.session;
+            self.notices
+                .made(flight.tutor, session, flight.provider.name());
+            self.count_link(flight);
             jobs::announce(session, State::Ready);
         }
         Ok(())
     }
 
-    /// A meeting whose link is not in its session, or whose session has changed.
-    fn otherwise(
+    /// Counts a link that its session did not have before.
+    fn count_link(&self, flight: &Flight) {
+        if !flight.claimed.moved {
+            let age = flight.claimed.age(Utc::now());
+            self.chronicle.link(flight.provider.name(), age);
+        }
+    }
+
+    /// What becomes of one meeting's job, as its link could be written or not.
+    fn settle(
         &self,
         (flight, meeting): New<'_>,
         times: (DateTime<Utc>, DateTime<Utc>),
@@ -135,10 +151,7 @@ impl Office<'_> {
             Ok(Written::Moved) => {
                 jobs::keep_meeting(session, provider, meeting, times)?;
                 jobs::follow(session)?;
-                if !flight.claimed.moved {
-                    self.chronicle
-                        .link(provider, flight.claimed.age(Utc::now()));
-                }
+                self.count_link(flight);
                 let text = "The session was put to another time while its meeting was made; the meeting follows.";
                 self.go_on(flight, Reason::SessionMoved, text, Duration::ZERO, false)?;
                 State::Ready

@@ -193,15 +193,17 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
         ended += landed.ended;
         after.ready |= landed.visible;
     }
-    new.calm = !others && ended == made.len() && !view.careful;
+    // Attempts that wait for room or a token come with reports of another kind.
+    let settled = !others && ended == made.len() && view.granted.is_empty();
+    new.calm = view.idle && settled && !view.careful;
     chronicle.write_lines()?;
     if let Some(mapped) = view.mapped {
         if view.look {
             let drained = if view.careful {
                 careful::drain(mapped, &office)?
             } else {
-                new.calm = new.calm && view.idle && holds::holds()?.is_empty();
-                let leave = leave(view, &office, &new, &after);
+                new.calm = new.calm && holds::holds()?.is_empty();
+                let leave = new.calm.then(|| leave(view, &office)).flatten();
                 inbox::drain(mapped, inbox::BATCH, &rooms::lanes(), leave.as_ref())?
             };
             after.more_inbox = Some(drained.taken >= inbox::BATCH);

@@ -11,6 +11,12 @@ use meetlink_simulator::Options;
 use meetlink_simulator::Provider::{Google, Zoom};
 use postgres::error::SqlState;
 
+/// Tutors of both providers, and their student.
+fn people(app: &App) -> [(Person, Person); 2] {
+    let student = app.person("student", "Sam");
+    [(Google, "Gia"), (Zoom, "Zoe")].map(|(provider, name)| (app.tutor(provider, name), student))
+}
+
 /// Confirms bookings from four connections while `meanwhile` runs; gives how many.
 fn book_while(app: &App, people: [(Person, Person); 2], meanwhile: impl FnOnce()) -> i64 {
     let (stop, booked) = (AtomicBool::new(false), AtomicI64::new(0));
@@ -61,12 +67,7 @@ fn everybody_gets_a_link(app: &App, booked: i64) {
 #[test]
 fn attaching_again_under_load_costs_no_booking_and_no_link() {
     let app = App::start();
-    let student = app.person("student", "Sam");
-    let people = [
-        (app.tutor(Google, "Gia"), student),
-        (app.tutor(Zoom, "Zoe"), student),
-    ];
-    let booked = book_while(&app, people, || {
+    let booked = book_while(&app, people(&app), || {
         let mut client = app.client();
         for turn in 0..15 {
             client
@@ -83,12 +84,7 @@ fn attaching_again_under_load_costs_no_booking_and_no_link() {
 #[test]
 fn detaching_and_dropping_the_extension_under_load_cost_no_booking() {
     let app = App::start();
-    let student = app.person("student", "Sam");
-    let people = [
-        (app.tutor(Google, "Gia"), student),
-        (app.tutor(Zoom, "Zoe"), student),
-    ];
-    let booked = book_while(&app, people, || {
+    let booked = book_while(&app, people(&app), || {
         let mut client = app.client();
         for turn in 0..8 {
             for verb in ["detach", "attach"] {
@@ -120,12 +116,7 @@ fn slow_commits_do_not_keep_detach_and_attach_from_their_locks() {
             .set("commit_delay", "100000")
             .set("commit_siblings", "0")
     });
-    let student = app.person("student", "Sam");
-    let people = [
-        (app.tutor(Google, "Gia"), student),
-        (app.tutor(Zoom, "Zoe"), student),
-    ];
-    let booked = book_while(&app, people, || {
+    let booked = book_while(&app, people(&app), || {
         let mut client = app.client();
         for verb in ["detach", "attach", "detach", "attach"] {
             client

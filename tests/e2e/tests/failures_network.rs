@@ -3,10 +3,10 @@
 #[path = "support/prov.rs"]
 mod support;
 
-use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use meetlink_e2e::app::App;
+use meetlink_e2e::free_address;
 use meetlink_simulator::{Action, Call, Options, Provider, Rule, Tls};
 use support::{
     Witness, assert_plain, classes, count, last_error, meetings_of, stale_tutor, wait_for_attempts,
@@ -16,9 +16,7 @@ const BOTH: [Provider; 2] = [Provider::Google, Provider::Zoom];
 
 /// A port on which nobody listens.
 fn closed_port() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("an address");
-    format!("http://{address}")
+    format!("http://{}", free_address())
 }
 
 /// Points a provider's interface somewhere else.

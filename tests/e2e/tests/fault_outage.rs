@@ -7,11 +7,11 @@ mod proxy;
 #[path = "support/prov.rs"]
 mod support;
 
-use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use life::{seed, wait_for_links};
 use meetlink_e2e::app::{App, Person, SOON};
+use meetlink_e2e::free_address;
 use meetlink_e2e::wait;
 use meetlink_simulator::Provider::{self, Google, Zoom};
 use meetlink_simulator::{Action, Call, Rule};
@@ -172,10 +172,7 @@ fn a_provider_that_refuses_connections_is_back_without_anybody_acting() {
     let mut app = start();
     let student = app.person("student", "Sam");
     let witness = app.tutor(Google, "Witness");
-    let free: SocketAddr = {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        listener.local_addr().expect("its address")
-    };
+    let free = free_address();
     let at = app.simulator.address();
     let nowhere = app
         .simulator

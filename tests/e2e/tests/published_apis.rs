@@ -8,6 +8,7 @@
 mod prism;
 
 use meetlink_e2e::app::{App, Person, SOON};
+use meetlink_e2e::free_address;
 use meetlink_e2e::wait;
 use meetlink_simulator::{AccountSpec, Action, Call, Conference, Provider, Rule};
 use prism::{Prism, Tools, ask};
@@ -25,7 +26,7 @@ struct Judged {
 impl Judged {
     fn start() -> Option<Self> {
         let tools = Tools::find()?;
-        let (zoom, google) = (prism::free_port(), prism::free_port());
+        let (zoom, google) = (free_address().port(), free_address().port());
         let app = App::with(|options| {
             options
                 .set("meetlink.zoom_api_url", &format!("http://127.0.0.1:{zoom}"))

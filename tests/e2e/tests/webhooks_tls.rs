@@ -16,6 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use hooks::{posting, wait_for_reload};
+use meetlink_e2e::app::App;
+use meetlink_e2e::free_address;
 use notices::{parked, wait_for_delivery};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use webhook::Receiver;
@@ -138,15 +140,15 @@ fn plaintext_leaves_the_machine_never() {
     receiver.wait_for(1);
 }
 
+/// Posts to a port on which nobody listens, again and again.
+fn posting_nowhere() -> App {
+    let url = format!("http://{}/hook", free_address());
+    posting(&url, |options| options.set("meetlink.max_attempts", "1000"))
+}
+
 #[test]
 fn a_receiver_that_is_not_there_costs_nothing_but_tries() {
-    let port = TcpListener::bind("127.0.0.1:0")
-        .expect("a port")
-        .local_addr()
-        .expect("it")
-        .port();
-    let url = format!("http://127.0.0.1:{port}/hook");
-    let mut app = posting(&url, |options| options.set("meetlink.max_attempts", "1000"));
+    let mut app = posting_nowhere();
     let (_, _, notice) = parked(&app, "Ned");
     let failed = wait_for_delivery(&app, notice.id, "webhook", "two tries", |d| d.attempts >= 2);
     assert!(failed.error.expect("why").contains("meetlink.webhook_url"));
@@ -159,13 +161,7 @@ fn a_receiver_that_is_not_there_costs_nothing_but_tries() {
 /// The cause goes while the receiver is away: nobody is told what is no longer true.
 #[test]
 fn what_is_resolved_meanwhile_is_posted_no_more() {
-    let port = TcpListener::bind("127.0.0.1:0")
-        .expect("a port")
-        .local_addr()
-        .expect("it")
-        .port();
-    let url = format!("http://127.0.0.1:{port}/hook");
-    let mut app = posting(&url, |options| options.set("meetlink.max_attempts", "1000"));
+    let mut app = posting_nowhere();
     let (tutor, session, notice) = parked(&app, "Ned");
     wait_for_delivery(&app, notice.id, "webhook", "a try", |d| d.attempts >= 1);
     let account = meetlink_simulator::AccountSpec::named("Ned");

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use meetlink_e2e::free_address;
 use meetlink_e2e::wait;
 
 const START: Duration = Duration::from_secs(30);
@@ -75,12 +76,6 @@ fn fetch(package: &str) -> Result<PathBuf, String> {
     Ok(program)
 }
 
-/// A port that nothing listens on now.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address").port()
-}
-
 /// One running exporter. It ends with its value.
 pub struct Exporter {
     leash: Child,
@@ -91,7 +86,7 @@ pub struct Exporter {
 impl Exporter {
     /// Starts it; `line` makes the shell line, given `127.0.0.1:<port>`.
     pub fn start(folder: &Path, line: impl FnOnce(&str) -> String) -> Self {
-        let port = free_port();
+        let port = free_address().port();
         let log = folder.join("exporter.log");
         let output = File::create(&log).expect("a log");
         let mut command = Command::new("sh");

@@ -2,10 +2,9 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
-use std::net::TcpListener;
-
 use chrono::{DateTime, Utc};
 use meetlink_e2e::app::{App, DATABASE, Person, SOON, name_of};
+use meetlink_e2e::free_address;
 use meetlink_e2e::wait;
 use meetlink_simulator::{AccountSpec, Action, Call, Meeting, Provider, RateLimit, Rule};
 use serde_json::json;
@@ -190,8 +189,7 @@ pub fn limit(form: RateLimit) -> Action {
 }
 
 pub fn nobody_listens(_: &App) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    format!("http://{}", listener.local_addr().expect("an address"))
+    format!("http://{}", free_address())
 }
 
 /// The session is cancelled while its meeting is made, and the removal is answered so.
