@@ -252,9 +252,10 @@ pub fn missing(mapped: &Mapped, limit: Option<i32>) -> Result<Vec<Uuid>, PgError
         &[wanting.into(), limit.map(i64::from).into()],
         |row| uuid_at(row, 1),
     )?;
-    // A row that cannot be read stops nobody: the worker finds out which it is.
-    let Ok(seen) = xact::subtransaction(|| app::sessions(mapped, &found)) else {
-        return Ok(found);
+    let seen = match xact::subtransaction(|| app::sessions(mapped, &found)) {
+        // A row that cannot be read stops nobody: the worker finds out which it is.
+        Err(error) if error.is_about_data() => return Ok(found),
+        seen => seen?,
     };
     let still = seen.iter().filter(|session| session.wants);
     let still: HashSet<Uuid> = still.map(|session| session.id).collect();
