@@ -38,13 +38,12 @@ pub enum Wish {
     Repost = 7,
 }
 
-/// Rows taken at once: bounds the length of a transaction.
-pub const BATCH: i64 = 10_000;
-
 /// What draining gave.
 pub struct Drained {
-    /// Inbox rows taken.
-    pub taken: i64,
+    /// Whether rows were taken.
+    pub any: bool,
+    /// Whether there may be more.
+    pub more: bool,
     /// Jobs that were made or changed, with their state.
     pub jobs: Vec<(Uuid, State)>,
     /// How many sessions of which provider came without a link, and were never heard of before.
@@ -94,19 +93,20 @@ pub struct Named {
 /// Turns inbox rows into jobs, `rows` of them at most.
 pub fn drain(
     mapped: &Mapped,
-    rows: i64,
+    most: usize,
     lanes: &[&str],
     leave: Option<&Leave>,
 ) -> Result<Drained, PgError> {
     let Taken {
-        rows: taken,
+        rows,
         named,
         tutors,
         operator,
-    } = take(rows)?;
+    } = take(most)?;
     let placed = place(mapped, named, lanes, leave)?;
     Ok(Drained {
-        taken,
+        any: rows > 0,
+        more: rows >= most,
         jobs: placed.jobs,
         fresh: placed.fresh,
         tutors,
@@ -119,7 +119,7 @@ pub fn drain(
 /// What was taken out of the inbox.
 pub struct Taken {
     /// How many rows.
-    pub rows: i64,
+    pub rows: usize,
     /// The sessions that they are about.
     pub named: Vec<Named>,
     /// The tutors.
@@ -128,9 +128,9 @@ pub struct Taken {
     pub operator: bool,
 }
 
-/// Takes rows out; a tutor's row stands for the tutor's parked sessions.
-pub fn take(rows: i64) -> Result<Taken, PgError> {
-    let (mut taken, mut operator, mut tutors) = (0, false, Vec::new());
+/// Takes rows out, so many at most; a tutor's row stands for the tutor's parked sessions.
+pub fn take(most: usize) -> Result<Taken, PgError> {
+    let (mut rows, mut operator, mut tutors) = (0, false, Vec::new());
     let named = sql::query(
         "WITH taken AS MATERIALIZED ( \
            DELETE FROM meetlink.inbox \
@@ -152,10 +152,10 @@ pub fn take(rows: i64) -> Result<Taken, PgError> {
          SELECT pg_catalog.count(*), NULL, pg_catalog.max(wish) FILTER (WHERE wish = 4), NULL, \
                 pg_catalog.array_agg(DISTINCT tutor_id) FILTER (WHERE tutor_id IS NOT NULL) \
            FROM taken",
-        &[rows.into()],
+        &[i64::try_from(most).unwrap_or(i64::MAX).into()],
         |row| {
             if let Some(count) = maybe::<i64>(row, 1)? {
-                taken = count;
+                rows = usize::try_from(count).unwrap_or(0);
                 operator = maybe::<i16>(row, 3)? == Some(Wish::Operator as i16);
                 tutors = maybe::<Vec<pgrx::Uuid>>(row, 5)?.unwrap_or_default();
                 return Ok(None);
@@ -174,7 +174,7 @@ pub fn take(rows: i64) -> Result<Taken, PgError> {
         holds::release_tutor_holds(tutors.clone())?;
     }
     Ok(Taken {
-        rows: taken,
+        rows,
         named: named.into_iter().flatten().collect(),
         tutors: tutors.into_iter().map(sql::to_uuid).collect(),
         operator,

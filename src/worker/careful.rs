@@ -17,7 +17,7 @@ use super::outcome::Office;
 use super::rooms;
 
 /// Inbox rows looked at in one step.
-const ROWS: i64 = 100;
+const ROWS: usize = 100;
 
 /// What a row that raises comes to; the operator reads the text in `meetlink.queue`.
 fn unfit(error: &PgError) -> Failure {
@@ -28,7 +28,7 @@ fn unfit(error: &PgError) -> Failure {
 /// Drains the inbox, a session at a time; those that raise are parked here.
 pub fn drain(mapped: &Mapped, office: &Office<'_>) -> Result<Drained, PgError> {
     let inbox::Taken {
-        rows: taken,
+        rows,
         named,
         tutors,
         operator,
@@ -57,10 +57,9 @@ pub fn drain(mapped: &Mapped, office: &Office<'_>) -> Result<Drained, PgError> {
             Err(error) => return Err(error),
         }
     }
-    // A full batch: there may be more, and the next step looks again.
-    let taken = if taken >= ROWS { inbox::BATCH } else { taken };
     Ok(Drained {
-        taken,
+        any: rows > 0,
+        more: rows >= ROWS,
         jobs,
         fresh,
         tutors,

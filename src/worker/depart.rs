@@ -11,7 +11,7 @@ use super::careful;
 use super::flight::{Clients, Desk, Flight, Ready, prepare};
 use super::outcome::Office;
 use super::rooms::{Rooms, Tally};
-use super::step::{After, View, still_in_doubt};
+use super::step::{AT_ONCE, After, View, still_in_doubt};
 use super::tokens::{self, UnderWay};
 use crate::config::Settings;
 use crate::domain::failure::Reason;
@@ -43,7 +43,7 @@ pub fn leave(view: &View<'_>, office: &Office<'_>) -> Option<Leave> {
     let all = lanes.len() > super::rooms::lanes().len();
     let least = lanes.iter().map(|lane| lane.room).min().filter(|_| all)?;
     Some(Leave {
-        room: least.min(view.spare),
+        room: least.min(view.spare).min(AT_ONCE),
         holder: process::my_pid(),
         lease: lease(view.settings),
     })
@@ -78,7 +78,7 @@ pub fn depart(
     }
     let calm = new.calm;
     if calm && new.jobs == 0 && new.claimed.is_empty() {
-        after.idle = true;
+        (after.idle, after.backlog) = (true, Some(false));
         return Ok(());
     }
     // Looked at before, where it is calm: what began since would have ended that.
@@ -107,15 +107,24 @@ pub fn depart(
     claim(view, mapped, office, &mut rooms, new, after)?;
     let sent = after.launch.len() + after.renew.len();
     if calm && others == 0 && sent == expected {
-        after.idle = true;
+        (after.idle, after.backlog) = (true, Some(false));
+        return Ok(());
+    }
+    if after.claimed >= AT_ONCE {
+        // Most likely there are more.
+        after.backlog = Some(true);
+        after.next_due = Some(0);
         return Ok(());
     }
     let lanes = rooms.lanes(&office.breakers.borrow());
     let names: Vec<&str> = lanes.iter().map(|lane| lane.name).collect();
     let due = if names.is_empty() {
+        after.backlog = (others > 0).then_some(true);
         None
     } else {
-        jobs::next_due(&names)?
+        let due = jobs::next_due(&names)?;
+        after.backlog = Some(due == Some(0));
+        due
     };
     after.next_due = due.into_iter().chain(rooms.next_end()).min();
     let all_lanes = names.len() > super::rooms::lanes().len();
@@ -141,7 +150,7 @@ fn claim(
 ) -> Result<(), PgError> {
     let lanes = rooms.lanes(&office.breakers.borrow());
     let all = rooms.limit.saturating_sub(rooms.sending.total());
-    let limit = all.min(view.spare);
+    let limit = all.min(view.spare).min(AT_ONCE);
     if limit == 0 {
         return Ok(());
     }

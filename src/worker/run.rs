@@ -23,7 +23,7 @@ use super::flight::Flight;
 use super::pool::{Account, Pool, Report};
 use super::rooms::{Breakers, Tally};
 use super::standing::{self, Files, Standing};
-use super::step::{After, View, step};
+use super::step::{AT_ONCE, After, View, step};
 use super::tokens::Renewal;
 use crate::config::Settings;
 use crate::domain::secret::Secret;
@@ -123,6 +123,8 @@ struct Worker {
     open: bool,
     /// Whether it is certain that no job waits and nothing is held.
     idle: bool,
+    /// Whether jobs only wait for room, as far as it is known.
+    backlog: bool,
     /// What is done now and then.
     chores: Chores,
     /// When a job is due that is not under way.
@@ -134,6 +136,20 @@ struct Worker {
     careful: bool,
     logged: Option<(Instant, String)>,
     pausing_since: Option<Instant>,
+}
+
+/// What a step does.
+#[derive(Clone, Copy)]
+enum Part {
+    /// Writes what threads brought.
+    Results,
+    /// Sends what waits.
+    Requests,
+    /// Both, after a look at the inbox where it may hold something.
+    All {
+        /// Whether it may.
+        look: bool,
+    },
 }
 
 impl Worker {
@@ -168,6 +184,7 @@ impl Worker {
             parcels: 0,
             open: true,
             idle: false,
+            backlog: false,
             chores: Chores::new(),
             due: None,
             // A predecessor may have known of one.
@@ -248,13 +265,19 @@ impl Worker {
                 return Ok(After::default());
             }
             // After trouble the results first, by themselves: what stops claims must not stop them.
-            if self.trouble.is_some()
+            while self.trouble.is_some()
                 && !self.reports.is_empty()
-                && let Some(after) = self.step(false, 0, heed)?
+                && let Some(after) = self.step(Part::Results, heed)?
             {
                 self.apply(after);
             }
-            if let Some(after) = self.step(look || self.more_inbox, self.limit(), heed)? {
+            if self.requests_first()
+                && let Some(after) = self.step(Part::Requests, heed)?
+            {
+                self.apply(after);
+            }
+            let look = look || self.more_inbox;
+            if let Some(after) = self.step(Part::All { look }, heed)? {
                 self.careful = false;
                 if self.trouble.take().is_some() {
                     self.complain();
@@ -286,22 +309,22 @@ impl Worker {
     }
 
     /// One step; `None` when a mapped table was altered and has to be looked at first.
-    fn step(&mut self, look: bool, limit: usize, heed: bool) -> Result<Option<After>, PgError> {
+    fn step(&mut self, part: Part, heed: bool) -> Result<Option<After>, PgError> {
         let doubted = Cell::new(false);
         let now = Instant::now();
         let honour = self.doubt.is_allowed(now);
-        let done = self.try_step(look, limit, heed, (&doubted, honour));
+        let done = self.try_step(part, heed, (&doubted, honour));
         let done = if honour && doubted.get() {
             // A rotation has committed since the keys were read, or somebody wrote a row of his own.
             let others = self.files.read_keys_again(&self.settings);
             self.show_keys();
             self.doubt.settle(now, others);
-            self.try_step(look, limit, heed, (&doubted, false))
+            self.try_step(part, heed, (&doubted, false))
         } else {
             done
         };
         if matches!(done, Ok(Some(_))) {
-            self.reports.clear();
+            self.reports.drain(..self.reports_of(part));
         }
         done
     }
@@ -309,8 +332,7 @@ impl Worker {
     /// One step, undone where a key is missing and the doubt is honoured.
     fn try_step(
         &self,
-        look: bool,
-        limit: usize,
+        part: Part,
         heed: bool,
         (doubted, honour): (&Cell<bool>, bool),
     ) -> Result<Option<After>, PgError> {
@@ -323,13 +345,16 @@ impl Worker {
             flights: &self.flights,
             renewals: &self.renewals,
             granted: &self.granted,
-            limit,
+            limit: match part {
+                Part::Results => 0,
+                Part::Requests | Part::All { .. } => self.limit(),
+            },
             sending: &self.sending,
             breakers: &self.breakers,
             configured: self.configured,
             spare: self.spare(),
             memory: self.memory(),
-            look,
+            look: matches!(part, Part::All { look: true }),
             careful: self.careful,
             outlets: &self.files.outlets,
             deliver: self.deliver_at.is_some_and(|at| at <= Instant::now()),
@@ -341,13 +366,21 @@ impl Worker {
             if heed && watch::altered() {
                 return Ok(None);
             }
-            let after = step(&view, &self.reports)?;
+            let after = step(&view, &self.reports[..self.reports_of(part)])?;
             if honour && doubted.get() {
                 let code = PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR;
                 return Err(PgError::new(code, "a key is missing"));
             }
             Ok(Some(after))
         })
+    }
+
+    /// How many reports belong to a step.
+    fn reports_of(&self, part: Part) -> usize {
+        match part {
+            Part::Requests => 0,
+            Part::Results | Part::All { .. } => self.reports.len().min(AT_ONCE),
+        }
     }
 
     /// COMMIT PREPARED tells nobody, so open prepared transactions are watched.

@@ -40,6 +40,12 @@ use crate::store::notices as table;
 use crate::store::stats::{self, Happened};
 use crate::store::{holds, inbox, jobs};
 
+/// Of each kind so many in one step while requests could leave: a place that is free is not to wait
+/// for all the others'.
+pub const AT_ONCE: usize = 32;
+/// Inbox rows in one step where no request can leave: bounds how long a result waits.
+const ROWS: usize = 1_000;
+
 /// What one step sees of the worker.
 pub struct View<'a> {
     /// Settings.
@@ -111,6 +117,8 @@ pub struct After {
     pub next_due: Option<i64>,
     /// Whether it is certain that no job waits and nothing is held.
     pub idle: bool,
+    /// Whether there are jobs that only wait for room, where that was found out.
+    pub backlog: Option<bool>,
     /// What is known of the providers as a whole now.
     pub breakers: Option<Breakers>,
     /// Providers that the operator has configured, where that was looked up.
@@ -204,13 +212,15 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
             } else {
                 new.calm = new.calm && holds::holds()?.is_empty();
                 let leave = new.calm.then(|| leave(view, &office)).flatten();
-                inbox::drain(mapped, inbox::BATCH, &rooms::lanes(), leave.as_ref())?
+                let room = view.sending.total() < view.limit;
+                let rows = if room { AT_ONCE } else { ROWS };
+                inbox::drain(mapped, rows, &rooms::lanes(), leave.as_ref())?
             };
-            after.more_inbox = Some(drained.taken >= inbox::BATCH);
+            after.more_inbox = Some(drained.more);
             // What it let go is not among the jobs that the inbox names.
             new.calm &= !drained.operator;
             // A link that somebody filled in may be among them.
-            after.ready |= drained.taken > 0;
+            after.ready |= drained.any;
             for (provider, count) in &drained.fresh {
                 chronicle.sessions(provider, *count);
             }

@@ -40,7 +40,7 @@ impl Worker {
         let pausing = self.pausing_since.map(|since| since + PAUSE_PATIENCE);
         let until = match &self.trouble {
             Some(trouble) => Some(trouble.until),
-            None if self.more_inbox => Some(Instant::now()),
+            None if self.more_inbox || !self.reports.is_empty() => Some(Instant::now()),
             None => {
                 let deliver = self.deliver_at.filter(|_| self.may_deliver());
                 let trim = self.mapped.as_ref().map(|_| self.chores.at());

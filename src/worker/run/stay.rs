@@ -11,7 +11,7 @@ use crate::store::mapped::Mapped;
 impl Worker {
     pub(super) fn wait_for(&mut self, why: &str) {
         self.mapped = None;
-        self.more_inbox = false;
+        (self.more_inbox, self.backlog) = (false, false);
         watch::tables(Vec::new());
         self.due = None;
         self.slot.note.set(why);

@@ -100,6 +100,18 @@ impl Worker {
         true
     }
 
+    /// Whether jobs should be sent before what threads brought is written: a place that is free costs
+    /// every job that waits for one. Only meetings that were made wait for that; what went wrong may
+    /// say that nothing should be sent.
+    pub(super) fn requests_first(&self) -> bool {
+        self.backlog
+            && self.trouble.is_none()
+            && self.limit() > self.sending.total()
+            && self.spare() > 0
+            && !self.reports.is_empty()
+            && self.reports.iter().all(Report::is_made)
+    }
+
     /// Does what a committed step asks for.
     pub(super) fn apply(&mut self, after: After) {
         // A commit that waits for a synchronous standby returns early when the process is told to
@@ -149,6 +161,7 @@ impl Worker {
         }
         self.open = after.open.unwrap_or(self.open);
         self.idle = after.idle;
+        self.backlog = after.backlog.unwrap_or(self.backlog);
         self.more_inbox = after.more_inbox.unwrap_or(self.more_inbox);
         if let Some(error) = after.unsaved_because {
             // What a trigger of the application says may quote a row: only its kind is told.
