@@ -1,15 +1,14 @@
 //! `meetlink.inbox`: what the worker has not looked at yet.
 
 use std::collections::{BTreeMap, HashSet};
-use std::time::Duration;
 
 use uuid::Uuid;
 
 use super::app::{self, Session};
 use super::holds;
-use super::jobs::Claimed;
+use super::jobs::Fresh;
 use super::mapped::Mapped;
-use super::sql::{self, from_uuid, from_uuids, get, maybe, uuid_at};
+use super::sql::{self, from_uuid, from_uuids, get, maybe_uuid, uuid_at};
 use crate::domain::state::State;
 use crate::pg::error::PgError;
 use crate::pg::xact;
@@ -52,27 +51,17 @@ pub struct Drained {
     pub tutors: Vec<Uuid>,
     /// The sessions, as they were seen.
     pub sessions: Vec<Session>,
-    /// As [`Placed::claimed`].
-    pub claimed: Vec<Claimed>,
+    /// As [`Placed::begun`].
+    pub begun: Vec<(Fresh, i32)>,
     /// As [`Taken::operator`].
     pub operator: bool,
-}
-
-/// Leave to claim new jobs at once.
-pub struct Leave {
-    /// How many, of whichever provider.
-    pub room: usize,
-    /// Pid of the worker.
-    pub holder: i32,
-    /// How long a claim is good for.
-    pub lease: Duration,
 }
 
 /// What became of named sessions.
 #[derive(Default)]
 pub struct Placed {
-    /// New jobs that were claimed with their making.
-    pub claimed: Vec<Claimed>,
+    /// Sessions whose jobs are left to be made with their first attempt, and its number.
+    pub begun: Vec<(Fresh, i32)>,
     /// Jobs that were made or changed, with their state.
     pub jobs: Vec<(Uuid, State)>,
     /// As [`Drained::fresh`].
@@ -90,12 +79,12 @@ pub struct Named {
     queued_at: i64,
 }
 
-/// Turns inbox rows into jobs, `rows` of them at most.
+/// Turns inbox rows into jobs, `most` of them; `leave` as for [`place`].
 pub fn drain(
     mapped: &Mapped,
     most: usize,
-    lanes: &[&str],
-    leave: Option<&Leave>,
+    lanes: &[&'static str],
+    leave: Option<usize>,
 ) -> Result<Drained, PgError> {
     let Taken {
         rows,
@@ -111,7 +100,7 @@ pub fn drain(
         fresh: placed.fresh,
         tutors,
         sessions: placed.sessions,
-        claimed: placed.claimed,
+        begun: placed.begun,
         operator,
     })
 }
@@ -130,53 +119,59 @@ pub struct Taken {
 
 /// Takes rows out, so many at most; a tutor's row stands for the tutor's parked sessions.
 pub fn take(most: usize) -> Result<Taken, PgError> {
-    let (mut rows, mut operator, mut tutors) = (0, false, Vec::new());
-    let named = sql::query(
-        "WITH taken AS MATERIALIZED ( \
-           DELETE FROM meetlink.inbox \
-            WHERE ctid = ANY (ARRAY(SELECT ctid FROM meetlink.inbox LIMIT $1)) \
-            RETURNING session_id, tutor_id, wish, queued_at), \
-         named AS ( \
-           SELECT session_id, wish, queued_at FROM taken WHERE session_id IS NOT NULL \
-           UNION ALL \
-           SELECT j.session_id, 3::smallint, j.queued_at \
-             FROM (SELECT DISTINCT tutor_id FROM taken WHERE tutor_id IS NOT NULL) t \
-            CROSS JOIN LATERAL ( \
-              SELECT session_id, queued_at FROM meetlink.jobs \
-               WHERE tutor_id = t.tutor_id AND state NOT IN ('ready', 'not_needed') \
-              OFFSET 0) j) \
-         SELECT NULL::bigint, session_id, pg_catalog.max(wish), \
-                (extract(epoch FROM pg_catalog.min(queued_at)) * 1000000)::bigint, NULL \
-           FROM named GROUP BY session_id \
-         UNION ALL \
-         SELECT pg_catalog.count(*), NULL, pg_catalog.max(wish) FILTER (WHERE wish = 4), NULL, \
-                pg_catalog.array_agg(DISTINCT tutor_id) FILTER (WHERE tutor_id IS NOT NULL) \
-           FROM taken",
+    let (mut operator, mut tutors) = (false, HashSet::new());
+    let mut named = BTreeMap::new();
+    let mut name = |session: Uuid, wish: i16, queued_at: i64| {
+        let first = Named {
+            session,
+            wish,
+            queued_at,
+        };
+        let one: &mut Named = named.entry(session).or_insert(first);
+        one.wish = one.wish.max(wish);
+        one.queued_at = one.queued_at.min(queued_at);
+    };
+    let taken = sql::query(
+        "DELETE FROM meetlink.inbox \
+          WHERE ctid = ANY (ARRAY(SELECT ctid FROM meetlink.inbox LIMIT $1)) \
+         RETURNING session_id, tutor_id, wish, (extract(epoch FROM queued_at) * 1000000)::bigint",
         &[i64::try_from(most).unwrap_or(i64::MAX).into()],
         |row| {
-            if let Some(count) = maybe::<i64>(row, 1)? {
-                rows = usize::try_from(count).unwrap_or(0);
-                operator = maybe::<i16>(row, 3)? == Some(Wish::Operator as i16);
-                tutors = maybe::<Vec<pgrx::Uuid>>(row, 5)?.unwrap_or_default();
-                return Ok(None);
+            let wish = get::<i16>(row, 3)?;
+            if let Some(session) = maybe_uuid(row, 1)? {
+                name(session, wish, get(row, 4)?);
             }
-            Ok(Some(Named {
-                session: uuid_at(row, 2)?,
-                wish: get(row, 3)?,
-                queued_at: get(row, 4)?,
-            }))
+            if let Some(tutor) = maybe_uuid(row, 2)? {
+                tutors.insert(tutor);
+            }
+            operator |= wish == Wish::Operator as i16;
+            Ok(())
         },
     )?;
+    if !tutors.is_empty() {
+        sql::query(
+            "SELECT j.session_id, (extract(epoch FROM j.queued_at) * 1000000)::bigint \
+               FROM pg_catalog.unnest($1) u(tutor) CROSS JOIN LATERAL ( \
+                 SELECT session_id, queued_at FROM meetlink.jobs \
+                  WHERE tutor_id = u.tutor AND state NOT IN ('ready', 'not_needed') \
+                 OFFSET 0) j",
+            &[from_uuids(tutors.iter().copied()).into()],
+            |row| {
+                name(uuid_at(row, 1)?, Wish::Connected as i16, get(row, 2)?);
+                Ok(())
+            },
+        )?;
+    }
     if operator {
         holds::release_operator_holds()?;
     }
     if !tutors.is_empty() {
-        holds::release_tutor_holds(tutors.clone())?;
+        holds::release_tutor_holds(from_uuids(tutors.iter().copied()))?;
     }
     Ok(Taken {
-        rows,
-        named: named.into_iter().flatten().collect(),
-        tutors: tutors.into_iter().map(sql::to_uuid).collect(),
+        rows: taken.len(),
+        named: named.into_values().collect(),
+        tutors: tutors.into_iter().collect(),
         operator,
     })
 }

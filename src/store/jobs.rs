@@ -15,12 +15,14 @@ use crate::pg::error::PgError;
 use crate::pg::xact;
 
 mod claims;
+mod fresh;
 mod ledger;
 
 pub use claims::{
-    Claimed, Fresh, Lane, claim, doubt_everything, make_claimed, mark_sent, next_due, shift_dates,
-    take_back_leases, take_over,
+    Claimed, Lane, claim, doubt_everything, mark_sent, next_due, shift_dates, take_back_leases,
+    take_over,
 };
+pub use fresh::{Fresh, Making, make_claimed, without_job};
 pub use ledger::{Line, Outcome, record};
 
 /// A meeting that was made for a session, and where.

@@ -64,7 +64,7 @@ pub fn drain(mapped: &Mapped, office: &Office<'_>) -> Result<Drained, PgError> {
         fresh,
         tutors,
         sessions: Vec::new(),
-        claimed: Vec::new(),
+        begun: Vec::new(),
         operator,
     })
 }

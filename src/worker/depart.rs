@@ -18,8 +18,7 @@ use crate::domain::failure::Reason;
 use crate::domain::state::State;
 use crate::pg::error::PgError;
 use crate::pg::process;
-use crate::store::inbox::Leave;
-use crate::store::jobs::Claimed;
+use crate::store::jobs::{Claimed, Fresh, Making};
 use crate::store::mapped::Mapped;
 use crate::store::{app, config, holds, jobs};
 
@@ -30,23 +29,20 @@ pub struct New {
     pub calm: bool,
     /// Jobs that are to be tried now.
     pub jobs: usize,
-    /// Jobs that were claimed with their making.
-    pub claimed: Vec<Claimed>,
+    /// Sessions whose jobs are to be made with their first attempt, and its number.
+    pub begun: Vec<(Fresh, i32)>,
     /// Sessions that were read.
     pub sessions: Vec<app::Session>,
 }
 
-/// Leave to claim what the inbox brings with its making, where nothing else waits.
-pub fn leave(view: &View<'_>, office: &Office<'_>) -> Option<Leave> {
+/// Of how many sessions the attempt may begin in the step that first hears of them, where nothing
+/// else waits.
+pub fn leave(view: &View<'_>, office: &Office<'_>) -> Option<usize> {
     let rooms = rooms(view, &[]);
     let lanes = rooms.lanes(&office.breakers.borrow());
     let all = lanes.len() > super::rooms::lanes().len();
     let least = lanes.iter().map(|lane| lane.room).min().filter(|_| all)?;
-    Some(Leave {
-        room: least.min(view.spare).min(AT_ONCE),
-        holder: process::my_pid(),
-        lease: lease(view.settings),
-    })
+    Some(least.min(view.spare).min(AT_ONCE))
 }
 
 fn rooms<'a>(view: &View<'_>, holds: &'a [holds::Held]) -> Rooms<'a> {
@@ -77,11 +73,11 @@ pub fn depart(
         return Ok(());
     }
     let calm = new.calm;
-    if calm && new.jobs == 0 && new.claimed.is_empty() {
+    if calm && new.jobs == 0 && new.begun.is_empty() {
         (after.idle, after.backlog) = (true, Some(false));
         return Ok(());
     }
-    // Looked at before, where it is calm: what began since would have ended that.
+    // What begins to be held ends the calm.
     let holds = if calm { Vec::new() } else { holds::holds()? };
     let mut rooms = rooms(view, &holds);
     for (flight, _) in view.granted {
@@ -103,7 +99,7 @@ pub fn depart(
             rooms.sending.add(flight.provider.name());
         }
     }
-    let (expected, others) = (new.claimed.len(), new.jobs);
+    let (expected, others) = (new.begun.len(), new.jobs);
     claim(view, mapped, office, &mut rooms, new, after)?;
     let sent = after.launch.len() + after.renew.len();
     if calm && others == 0 && sent == expected {
@@ -128,7 +124,8 @@ pub fn depart(
     };
     after.next_due = due.into_iter().chain(rooms.next_end()).min();
     let all_lanes = names.len() > super::rooms::lanes().len();
-    after.idle = after.next_due.is_none() && all_lanes && holds.is_empty();
+    // One may have begun in this very step.
+    after.idle = after.next_due.is_none() && all_lanes && holds::holds()?.is_empty();
     Ok(())
 }
 
@@ -151,15 +148,25 @@ fn claim(
     let lanes = rooms.lanes(&office.breakers.borrow());
     let all = rooms.limit.saturating_sub(rooms.sending.total());
     let limit = all.min(view.spare).min(AT_ONCE);
-    if limit == 0 {
+    if limit == 0 && new.begun.is_empty() {
         return Ok(());
     }
-    let claimed = if new.claimed.is_empty() {
-        jobs::claim(&lanes, limit, process::my_pid(), lease(view.settings))?
+    let (holder, lease) = (process::my_pid(), lease(view.settings));
+    let claimed = if new.begun.is_empty() {
+        jobs::claim(&lanes, limit, holder, lease)?
     } else {
         // Whatever else there is has its turn in the next step.
-        new.claimed
+        let begun = new.begun.iter();
+        let now = Utc::now();
+        begun
+            .map(|(fresh, number)| fresh.claimed(*number, now))
+            .collect()
     };
+    let mut unmade: HashMap<Uuid, Fresh> = new
+        .begun
+        .into_iter()
+        .map(|(fresh, _)| (fresh.session, fresh))
+        .collect();
     if claimed.is_empty() {
         return Ok(());
     }
@@ -204,8 +211,26 @@ fn claim(
         if job.gone && wants && !removes && !waits {
             jobs::want_again(job.session)?;
         }
-        settle(view, office, job, (ready, wants), rooms, after)?;
+        let leaves = match &ready {
+            Ready::Go(flight, _) => rooms.admit(flight.provider.name(), job.hurried, true),
+            _ => false,
+        };
+        if !leaves && let Some(fresh) = unmade.remove(&job.session) {
+            let making = Making {
+                fresh: &fresh,
+                sent: None,
+            };
+            jobs::make_claimed(&[making], holder, lease)?;
+        }
+        settle(view, office, job, (ready, wants, leaves), rooms, after)?;
     }
+    let launched = after.launch.iter().filter_map(|(flight, _)| {
+        let fresh = unmade.get(&flight.claimed.session)?;
+        let sent = Some((flight.provider.name(), flight.tutor));
+        Some(Making { fresh, sent })
+    });
+    jobs::make_claimed(&launched.collect::<Vec<_>>(), holder, lease)?;
+    after.marked = unmade.into_keys().collect();
     Ok(())
 }
 
@@ -269,7 +294,7 @@ fn settle(
     view: &View<'_>,
     office: &Office<'_>,
     job: &Claimed,
-    (ready, wanted): (Ready, bool),
+    (ready, wanted, leaves): (Ready, bool, bool),
     rooms: &mut Rooms<'_>,
     after: &mut After,
 ) -> Result<(), PgError> {
@@ -299,7 +324,7 @@ fn settle(
             jobs::announce(job.session, state);
         }
         Ready::Go(flight, token) => {
-            if rooms.admit(flight.provider.name(), job.hurried, true) {
+            if leaves {
                 after.launch.push((flight, token));
             } else {
                 wait_for_room(&flight)?;

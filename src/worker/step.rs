@@ -5,7 +5,7 @@
 //! reports are still there for the next try.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use chrono::Utc;
@@ -38,7 +38,7 @@ use crate::store::jobs::Claimed;
 use crate::store::mapped::Mapped;
 use crate::store::notices as table;
 use crate::store::stats::{self, Happened};
-use crate::store::{holds, inbox, jobs};
+use crate::store::{inbox, jobs};
 
 /// Of each kind so many in one step while requests could leave: a place that is free is not to wait
 /// for all the others'.
@@ -103,6 +103,8 @@ pub struct After {
     pub granted: Vec<(Flight, Secret)>,
     /// Attempts that go on (or begin) now with an access token.
     pub launch: Vec<(Flight, Secret)>,
+    /// Sessions whose requests were noted with the making of their jobs.
+    pub marked: HashSet<Uuid>,
     /// Attempts that wait for a refresh under way or to be started.
     pub renew: Vec<(Flight, Option<Box<Exchange>>)>,
     /// Refreshes whose waiting attempts were all dealt with.
@@ -210,11 +212,10 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
             let drained = if view.careful {
                 careful::drain(mapped, &office)?
             } else {
-                new.calm = new.calm && holds::holds()?.is_empty();
                 let leave = new.calm.then(|| leave(view, &office)).flatten();
                 let room = view.sending.total() < view.limit;
                 let rows = if room { AT_ONCE } else { ROWS };
-                inbox::drain(mapped, rows, &rooms::lanes(), leave.as_ref())?
+                inbox::drain(mapped, rows, &rooms::lanes(), leave)?
             };
             after.more_inbox = Some(drained.more);
             // What it let go is not among the jobs that the inbox names.
@@ -233,10 +234,10 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
                 notices.connected(usable.map(|connection| connection.tutor));
             }
             new.sessions = drained.sessions;
-            for job in &drained.claimed {
-                jobs::announce(job.session, State::Pending);
+            for (fresh, _) in &drained.begun {
+                jobs::announce(fresh.session, State::Pending);
             }
-            new.claimed = drained.claimed;
+            new.begun = drained.begun;
             for (session, state) in drained.jobs {
                 match state {
                     State::Pending => new.jobs += 1,
@@ -275,6 +276,7 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
     let queued = view.granted.iter().map(|(flight, _)| flight);
     let queued = queued.filter(|flight| after.dequeued.contains(&flight.claimed.session));
     let launched = after.launch.iter().map(|(flight, _)| flight);
+    let launched = launched.filter(|flight| !after.marked.contains(&flight.claimed.session));
     let sent = queued.chain(launched).filter(|flight| flight.creates());
     let sent = sent.map(|f| (f.claimed.session, f.provider.name(), f.tutor));
     jobs::mark_sent(&sent.collect::<Vec<_>>())?;

@@ -1,10 +1,10 @@
 //! Making jobs of the sessions that the inbox names.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use uuid::Uuid;
 
-use super::{Leave, Named, Placed, Wish};
+use super::{Named, Placed, Wish};
 use crate::domain::state::State;
 use crate::pg::error::PgError;
 use crate::store::app::{self, Session};
@@ -17,12 +17,14 @@ use crate::store::sql::{self, from_uuid, from_uuids, get, uuid_at};
 const LEFT_OVER: &str = "(j.wish <> 'exists' OR j.kept_from IS NOT NULL \
      OR EXCLUDED.state = 'not_needed' AND j.may_exist_since IS NOT NULL)";
 
-/// Looks at named sessions and makes jobs of them. `lanes`: the providers that have one.
+/// Looks at named sessions and makes jobs of them. `lanes`: the providers that have one; `leave`: of
+/// how many at most, that are heard of for the first time, the attempt may begin at once: their jobs
+/// are left to be made with it.
 pub fn place(
     mapped: &Mapped,
     named: Vec<Named>,
-    lanes: &[&str],
-    leave: Option<&Leave>,
+    lanes: &[&'static str],
+    leave: Option<usize>,
 ) -> Result<Placed, PgError> {
     if named.is_empty() {
         return Ok(Placed::default());
@@ -48,22 +50,25 @@ pub fn place(
     let (plain, others): (Vec<_>, Vec<_>) = known
         .into_iter()
         .partition(|(session, one)| session.wants && one.wish == 0);
-    let new = match leave.filter(|leave| plain.len() <= leave.room) {
-        Some(leave) => jobs::make_claimed(&fresh(&plain, lanes), leave.holder, leave.lease)?,
-        None => Vec::new(),
+    let new = match leave.filter(|room| (1..=*room).contains(&plain.len())) {
+        Some(_) => {
+            let ids: Vec<Uuid> = plain.iter().map(|(session, _)| session.id).collect();
+            jobs::without_job(&ids)?
+        }
+        None => HashMap::new(),
     };
-    let begun: HashSet<Uuid> = new.iter().map(|job| job.session).collect();
     let (begun, mut known): (Vec<_>, Vec<_>) = plain
         .into_iter()
-        .partition(|(session, _)| begun.contains(&session.id));
+        .partition(|(session, _)| new.contains_key(&session.id));
     known.extend(others);
     let mut placed = put(&known, lanes)?;
-    for (session, _) in &begun {
-        let lane = lane(session, lanes).unwrap_or_default();
+    for (session, one) in begun {
+        let lane = lane(&session, lanes).unwrap_or_default();
         *placed.fresh.entry(lane.to_owned()).or_default() += 1;
+        let number = new.get(&session.id).copied().unwrap_or(1);
+        placed.begun.push((fresh(&session, &one, lane), number));
+        known.push((session, one));
     }
-    placed.claimed = new;
-    known.extend(begun);
     if !gone.is_empty() {
         placed.jobs.extend(revisit(&gone)?);
     }
@@ -72,21 +77,20 @@ pub fn place(
 }
 
 /// The provider's lane that a session names.
-fn lane<'a>(session: &Session, lanes: &[&'a str]) -> Option<&'a str> {
+fn lane(session: &Session, lanes: &[&'static str]) -> Option<&'static str> {
     let provider = session.provider.as_deref();
     lanes.iter().find(|lane| Some(**lane) == provider).copied()
 }
 
-/// Sessions as they are to become jobs for the first time.
-fn fresh<'a>(known: &[(Session, Named)], lanes: &[&'a str]) -> Vec<Fresh<'a>> {
-    let rows = known.iter().map(|(session, one)| Fresh {
+/// A session as it is to become a job.
+fn fresh(session: &Session, one: &Named, lane: &'static str) -> Fresh {
+    Fresh {
         session: session.id,
         tutor: session.tutor,
         starts_at: session.starts_at.map(|time| time.timestamp_micros()),
         queued_at: one.queued_at,
-        lane: lane(session, lanes).unwrap_or_default(),
-    });
-    rows.collect()
+        lane,
+    }
 }
 
 /// Carries out what a person decided about jobs of which nobody knows whether their meeting exists.
@@ -121,7 +125,7 @@ fn revisit(sessions: &[Uuid]) -> Result<Vec<(Uuid, State)>, PgError> {
 }
 
 /// Makes jobs of sessions that want a link, and brings those up to date that have one.
-fn put(known: &[(Session, Named)], lanes: &[&str]) -> Result<Placed, PgError> {
+fn put(known: &[(Session, Named)], lanes: &[&'static str]) -> Result<Placed, PgError> {
     if known.is_empty() {
         return Ok(Placed::default());
     }

@@ -68,76 +68,6 @@ fn micros(row: &Row<'_>, at: usize) -> Result<Option<DateTime<Utc>>, PgError> {
     Ok(maybe::<i64>(row, at)?.and_then(sql::to_time))
 }
 
-/// What is known of it then, for [`claimed`]. `was_in_doubt`: an expression for that.
-fn taken(was_in_doubt: &str) -> String {
-    format!(
-        "RETURNING j.session_id, j.provider, j.attempts, \
-                   (extract(epoch FROM j.may_exist_since) * 1000000)::bigint, \
-                   {was_in_doubt}, j.account_id, j.external_id, j.join_url, \
-                   (SELECT COALESCE(pg_catalog.max(a.number), 0) FROM meetlink.attempts a \
-                     WHERE a.session_id = j.session_id) + 1, \
-                   (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint, \
-                   j.setbacks, j.hurried, j.wish = 'gone', j.adopt, j.wish = 'moved', \
-                   (extract(epoch FROM j.kept_from) * 1000000)::bigint, \
-                   (extract(epoch FROM j.kept_to) * 1000000)::bigint, \
-                   (extract(epoch FROM j.queued_at) * 1000000)::bigint"
-    )
-}
-
-/// A session that becomes a job for the first time.
-pub struct Fresh<'a> {
-    /// The session.
-    pub session: Uuid,
-    /// Its tutor.
-    pub tutor: Option<Uuid>,
-    /// Its start, in microseconds since the Unix epoch.
-    pub starts_at: Option<i64>,
-    /// When it was queued, likewise.
-    pub queued_at: i64,
-    /// Its lane.
-    pub lane: &'a str,
-}
-
-/// Makes jobs that are claimed from their first moment, where there are none yet; gives those.
-pub fn make_claimed(
-    fresh: &[Fresh<'_>],
-    holder: i32,
-    lease: Duration,
-) -> Result<Vec<Claimed>, PgError> {
-    if fresh.is_empty() {
-        return Ok(Vec::new());
-    }
-    let tutors = fresh.iter().map(|one| one.tutor.map(sql::from_uuid));
-    let starts = fresh.iter().map(|one| one.starts_at);
-    let queued = fresh.iter().map(|one| one.queued_at);
-    let lanes = fresh.iter().map(|one| one.lane);
-    sql::query(
-        &format!(
-            "INSERT INTO meetlink.jobs AS j \
-                (session_id, state, tutor_id, starts_at, queued_at, lane, attempts, lease_holder, \
-                 lease_until) \
-             SELECT x.id, 'creating', x.tutor, pg_catalog.to_timestamp(x.start / 1000000.0), \
-                    pg_catalog.to_timestamp(x.queued / 1000000.0), x.lane, 1, $1, \
-                    pg_catalog.clock_timestamp() + $2 * interval '1 ms' \
-               FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4), \
-                               pg_catalog.unnest($5), pg_catalog.unnest($6), \
-                               pg_catalog.unnest($7)) x(id, tutor, start, queued, lane) \
-             ON CONFLICT (session_id) DO NOTHING {}",
-            taken("false")
-        ),
-        &[
-            holder.into(),
-            millis(lease).into(),
-            from_uuids(fresh.iter().map(|one| one.session)).into(),
-            tutors.collect::<Vec<_>>().into(),
-            starts.collect::<Vec<_>>().into(),
-            queued.collect::<Vec<_>>().into(),
-            lanes.collect::<Vec<_>>().into(),
-        ],
-        claimed,
-    )
-}
-
 fn claimed(row: &Row<'_>) -> Result<Claimed, PgError> {
     let external = maybe::<String>(row, 7)?;
     let url = maybe::<String>(row, 8)?;
@@ -173,8 +103,7 @@ pub fn claim(
     let names: Vec<&str> = lanes.iter().map(|lane| lane.name).collect();
     let rooms: Vec<i64> = lanes.iter().map(|lane| number(lane.room)).collect();
     sql::query(
-        &format!(
-            "WITH lanes AS MATERIALIZED ( \
+        "WITH lanes AS MATERIALIZED ( \
            SELECT l.name, l.room \
              FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4)) l(name, room)), \
          fresh AS MATERIALIZED ( \
@@ -199,9 +128,17 @@ pub fn claim(
                 lease_holder = $1, \
                 lease_until = pg_catalog.clock_timestamp() + $2 * interval '1 ms', \
                 changed_at = pg_catalog.now() \
-           FROM chosen c WHERE j.session_id = c.session_id {}",
-            taken("c.state = 'in_doubt'")
-        ),
+           FROM chosen c WHERE j.session_id = c.session_id \
+         RETURNING j.session_id, j.provider, j.attempts, \
+                   (extract(epoch FROM j.may_exist_since) * 1000000)::bigint, \
+                   c.state = 'in_doubt', j.account_id, j.external_id, j.join_url, \
+                   (SELECT COALESCE(pg_catalog.max(a.number), 0) FROM meetlink.attempts a \
+                     WHERE a.session_id = j.session_id) + 1, \
+                   (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint, \
+                   j.setbacks, j.hurried, j.wish = 'gone', j.adopt, j.wish = 'moved', \
+                   (extract(epoch FROM j.kept_from) * 1000000)::bigint, \
+                   (extract(epoch FROM j.kept_to) * 1000000)::bigint, \
+                   (extract(epoch FROM j.queued_at) * 1000000)::bigint",
         &[
             holder.into(),
             millis(lease).into(),
