@@ -129,6 +129,8 @@ pub struct After {
     pub more_inbox: Option<bool>,
     /// What was counted and is still to be written.
     pub counts: Vec<Happened>,
+    /// Sessions that are pending now, which is still to be told.
+    pub begun: Vec<Uuid>,
     /// Deliveries that are made now.
     pub parcels: Vec<(i64, Channel, Parcel)>,
     /// Milliseconds until the next delivery is due, where that was looked up.
@@ -234,9 +236,7 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
                 notices.connected(usable.map(|connection| connection.tutor));
             }
             new.sessions = drained.sessions;
-            for (fresh, _) in &drained.begun {
-                jobs::announce(fresh.session, State::Pending);
-            }
+            after.begun = drained.begun.iter().map(|(one, _)| one.session).collect();
             new.begun = drained.begun;
             for (session, state) in drained.jobs {
                 match state {
@@ -257,9 +257,9 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
     chronicle.write_lines()?;
     let counts = chronicle.counts();
     if after.launch.is_empty() {
-        stats::add(&counts)?;
+        tell(&counts, &std::mem::take(&mut after.begun))?;
     } else {
-        // A request does not wait for figures.
+        // A request waits neither for figures nor for those who listen.
         after.counts = counts;
     }
     let own = view
@@ -303,6 +303,14 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
     }
     after.breakers = Some(breakers.into_inner());
     Ok(after)
+}
+
+/// Writes figures, and tells of sessions that are pending.
+pub fn tell(counts: &[Happened], begun: &[Uuid]) -> Result<(), PgError> {
+    for session in begun {
+        jobs::announce(*session, State::Pending);
+    }
+    stats::add(counts)
 }
 
 fn attempt_ended(

@@ -10,12 +10,12 @@ use super::super::access::Exchange;
 use super::super::deliver::AT_ONCE;
 use super::super::flight::Flight;
 use super::super::pool::{End, Report, Work};
-use super::super::step::After;
+use super::super::step::{self, After};
 use super::{FLIGHTS_PER_REQUEST, LOCKED_WAIT, UNSAVED_WAIT, Worker};
 use crate::domain::secret::Secret;
 use crate::pg::{interrupts, shared, xact};
 use crate::provider::Flow;
-use crate::store::stats::{self, Happened};
+use crate::store::stats::Happened;
 
 impl Worker {
     /// Requests at once; none while nothing may be called.
@@ -145,7 +145,7 @@ impl Worker {
         for (flight, token) in after.launch {
             self.launch(flight, token);
         }
-        self.count(after.counts);
+        self.tell(&after.counts, &after.begun);
         for (id, channel, parcel) in after.parcels {
             let work = Work::Deliver {
                 id,
@@ -196,17 +196,18 @@ impl Worker {
         };
     }
 
-    /// Writes figures in a transaction of their own. What cannot be written now is not written: they
-    /// are figures, and a worker that dies in this moment loses them too.
-    fn count(&mut self, counts: Vec<Happened>) {
-        if !counts.is_empty() {
-            let written = xact::transaction(|| {
-                xact::commit_soon()?;
-                stats::add(&counts)
-            });
-            if let Err(error) = written {
-                log!("meetlink worker: figures could not be written: {error}");
-            }
+    /// Writes figures and tells of sessions in a transaction of their own. What cannot be written now
+    /// is not written: a worker that dies in this moment loses it too.
+    fn tell(&self, counts: &[Happened], begun: &[Uuid]) {
+        if counts.is_empty() && begun.is_empty() {
+            return;
+        }
+        let written = xact::transaction(|| {
+            xact::commit_soon()?;
+            step::tell(counts, begun)
+        });
+        if let Err(error) = written {
+            log!("meetlink worker: figures could not be written: {error}");
         }
     }
 
