@@ -14,6 +14,7 @@ pub mod extension;
 pub mod guc;
 pub mod hooks;
 pub mod identity;
+pub mod inbox;
 pub mod interrupts;
 pub mod journal;
 pub mod note;

@@ -11,6 +11,7 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::inbox::Inbox;
 use super::rows::{Row, each_pair, each_row};
 use super::{error, extension, wake};
 
@@ -23,11 +24,6 @@ enum Subject {
     /// Second argument: the tutor's id; then the columns whose change counts.
     Tutor,
 }
-
-/// Columns of `meetlink.inbox`, in order: session_id, tutor_id, wish, queued_at.
-const INBOX_COLUMNS: usize = 4;
-/// `wish` of a row that a trigger wrote; see `store::inbox`.
-const WISH_CHANGED: i16 = 0;
 
 thread_local! {
     static OWN_WRITES: Cell<bool> = const { Cell::new(false) };
@@ -157,7 +153,7 @@ unsafe fn enqueue(data: &pg_sys::TriggerData) -> Result<(), &'static str> {
     let event = data.tg_event;
     let for_row = event & pg_sys::TRIGGER_EVENT_ROW != 0;
     let is_update = event & pg_sys::TRIGGER_EVENT_OPMASK == pg_sys::TRIGGER_EVENT_UPDATE;
-    let mut inbox = Inbox::open(subject)?;
+    let mut inbox = Inbox::open(subject == Subject::Session)?;
     // SAFETY: tuples and transition table belong to the call; the descriptor is theirs.
     unsafe {
         if for_row {
@@ -248,83 +244,4 @@ unsafe fn changed(descriptor: pg_sys::TupleDesc, old: &Row, new: &Row, watched: 
             }
         }
     })
-}
-
-/// Whether a table has the columns that [`Inbox::add`] fills.
-unsafe fn is_inbox(descriptor: pg_sys::TupleDesc) -> bool {
-    const TYPES: [pg_sys::Oid; INBOX_COLUMNS] = [
-        pg_sys::UUIDOID,
-        pg_sys::UUIDOID,
-        pg_sys::INT2OID,
-        pg_sys::TIMESTAMPTZOID,
-    ];
-    // SAFETY: attribute numbers are from 1 to natts.
-    unsafe {
-        (*descriptor).natts as usize == INBOX_COLUMNS
-            && (1..)
-                .zip(TYPES)
-                .all(|(at, wanted)| pg_sys::SPI_gettypeid(descriptor, at) == wanted)
-    }
-}
-
-/// `meetlink.inbox`, open for appending.
-struct Inbox {
-    relation: pg_sys::Relation,
-    subject: Subject,
-    count: usize,
-}
-
-impl Inbox {
-    fn open(subject: Subject) -> Result<Self, &'static str> {
-        let oid = extension::relation(c"inbox").ok_or("table meetlink.inbox is missing")?;
-        let lock = pg_sys::RowExclusiveLock as pg_sys::LOCKMODE;
-        // SAFETY: closed in `close`; on an error the transaction's end closes it.
-        unsafe {
-            let relation = pg_sys::try_table_open(oid, lock);
-            if relation.is_null() {
-                return Err("table meetlink.inbox is missing");
-            }
-            if !is_inbox((*relation).rd_att) {
-                pg_sys::table_close(relation, lock);
-                return Err("meetlink's library and its SQL objects are of different versions");
-            }
-            Ok(Self {
-                relation,
-                subject,
-                count: 0,
-            })
-        }
-    }
-
-    /// Appends a row. The table has no index, no trigger and no constraint that this would skip.
-    unsafe fn add(&mut self, id: pg_sys::Datum) {
-        let none = pg_sys::Datum::from(0usize);
-        let is_session = self.subject == Subject::Session;
-        // SAFETY: values and types are those of the table's definition in sql/install.
-        unsafe {
-            let mut values = [
-                if is_session { id } else { none },
-                if is_session { none } else { id },
-                pg_sys::Datum::from(WISH_CHANGED),
-                pg_sys::Datum::from(pg_sys::GetCurrentTransactionStartTimestamp()),
-            ];
-            let mut nulls = [!is_session, is_session, false, false];
-            let descriptor = (*self.relation).rd_att;
-            let tuple =
-                pg_sys::heap_form_tuple(descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
-            let command = pg_sys::GetCurrentCommandId(true);
-            pg_sys::heap_insert(self.relation, tuple, command, 0, std::ptr::null_mut());
-            pg_sys::heap_freetuple(tuple);
-        }
-        self.count += 1;
-    }
-
-    /// Closes the table, keeping the lock to the end of the transaction as any INSERT does.
-    fn close(self) -> usize {
-        // SAFETY: opened in `open`.
-        unsafe {
-            pg_sys::table_close(self.relation, pg_sys::NoLock as pg_sys::LOCKMODE);
-        }
-        self.count
-    }
 }

@@ -8,9 +8,10 @@ use super::app::{self, Session};
 use super::holds;
 use super::jobs::Fresh;
 use super::mapped::Mapped;
-use super::sql::{self, from_uuid, from_uuids, get, maybe_uuid, uuid_at};
+use super::sql::{self, from_uuid, from_uuids, get, uuid_at};
 use crate::domain::state::State;
 use crate::pg::error::PgError;
+use crate::pg::inbox as rows;
 use crate::pg::xact;
 
 mod place;
@@ -131,23 +132,14 @@ pub fn take(most: usize) -> Result<Taken, PgError> {
         one.wish = one.wish.max(wish);
         one.queued_at = one.queued_at.min(queued_at);
     };
-    let taken = sql::query(
-        "DELETE FROM meetlink.inbox \
-          WHERE ctid = ANY (ARRAY(SELECT ctid FROM meetlink.inbox LIMIT $1)) \
-         RETURNING session_id, tutor_id, wish, (extract(epoch FROM queued_at) * 1000000)::bigint",
-        &[i64::try_from(most).unwrap_or(i64::MAX).into()],
-        |row| {
-            let wish = get::<i16>(row, 3)?;
-            if let Some(session) = maybe_uuid(row, 1)? {
-                name(session, wish, get(row, 4)?);
-            }
-            if let Some(tutor) = maybe_uuid(row, 2)? {
-                tutors.insert(tutor);
-            }
-            operator |= wish == Wish::Operator as i16;
-            Ok(())
-        },
-    )?;
+    let taken = rows::take(most)?;
+    for row in &taken {
+        if let Some(session) = row.session {
+            name(session, row.wish, row.queued_at);
+        }
+        tutors.extend(row.tutor);
+        operator |= row.wish == Wish::Operator as i16;
+    }
     if !tutors.is_empty() {
         sql::query(
             "SELECT j.session_id, (extract(epoch FROM j.queued_at) * 1000000)::bigint \

@@ -109,8 +109,8 @@ fn a_renamed_column_of_its_own_table() {
 
 #[test]
 fn a_table_of_its_own_that_is_gone() {
-    Trouble::after("ALTER TABLE meetlink.holds RENAME TO gone", "holds")
-        .then("ALTER TABLE meetlink.gone RENAME TO holds");
+    Trouble::after("ALTER TABLE meetlink.providers RENAME TO gone", "providers")
+        .then("ALTER TABLE meetlink.gone RENAME TO providers");
 }
 
 #[test]
