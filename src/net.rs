@@ -10,14 +10,11 @@
 
 use std::cell::Cell;
 use std::io::ErrorKind;
-use std::net::ToSocketAddrs;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
-use ureq::http::Uri;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
-use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, NextTimeout, RustlsConnector, TcpConnector, Transport,
 };
@@ -26,6 +23,9 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::provider::http::{Auth, Body, Broken, Fault, Method, Reached, Request, Response};
 use crate::provider::url;
+
+mod names;
+use names::Names;
 
 /// Largest answer that is read, in bytes. A full page of 300 Zoom meetings has about 250 kB.
 pub const BODY_LIMIT: u64 = 1024 * 1024;
@@ -77,7 +77,7 @@ impl Client {
                 .chain(RustlsConnector::default())
                 .chain(MarkConnector);
         Ok(Self {
-            agent: Agent::with_parts(config, connector, PlainResolver),
+            agent: Agent::with_parts(config, connector, Names::default()),
         })
     }
 
@@ -197,39 +197,6 @@ fn fault(error: &Error, sent: bool) -> Fault {
         },
         _ if !sent => Fault::Connect,
         _ => Fault::Reset,
-    }
-}
-
-/// Looks names up on the calling thread, which is one of our own.
-#[derive(Debug)]
-struct PlainResolver;
-
-impl Resolver for PlainResolver {
-    fn resolve(
-        &self,
-        uri: &Uri,
-        _config: &ureq::config::Config,
-        _timeout: NextTimeout,
-    ) -> Result<ResolvedSocketAddrs, Error> {
-        let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
-            return Err(Error::HostNotFound);
-        };
-        let name = DefaultResolver::host_and_port(scheme, authority).ok_or(Error::HostNotFound)?;
-        let plain = scheme == &ureq::http::uri::Scheme::HTTP;
-        let mut addresses = self.empty();
-        // The array is made for 16 addresses, of which no sane host needs more.
-        let found = name.to_socket_addrs().map_err(|_| Error::HostNotFound)?;
-        for address in found.take(16) {
-            // "localhost" without TLS must mean this machine, whatever the name service says.
-            if !plain || address.ip().is_loopback() {
-                addresses.push(address);
-            }
-        }
-        if addresses.is_empty() {
-            Err(Error::HostNotFound)
-        } else {
-            Ok(addresses)
-        }
     }
 }
 

@@ -101,7 +101,9 @@ pub fn claim(
     lease: Duration,
 ) -> Result<Vec<Claimed>, PgError> {
     let names: Vec<&str> = lanes.iter().map(|lane| lane.name).collect();
-    let rooms: Vec<i64> = lanes.iter().map(|lane| number(lane.room)).collect();
+    // A row that is looked at is locked.
+    let rooms = lanes.iter().map(|lane| number(lane.room.min(limit)));
+    let rooms: Vec<i64> = rooms.collect();
     sql::query(
         "WITH lanes AS MATERIALIZED ( \
            SELECT l.name, l.room \

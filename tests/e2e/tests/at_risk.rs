@@ -12,7 +12,7 @@ use life::seed_one;
 use meetlink_e2e::app::{App, Person, SOON};
 use meetlink_e2e::wait;
 use meetlink_simulator::Provider::{Google, Zoom};
-use meetlink_simulator::{AccountSpec, Action, Call, Rule};
+use meetlink_simulator::{AccountSpec, Action, Call, RateLimit, Rule};
 use uuid::Uuid;
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -114,6 +114,12 @@ fn a_session_whose_provider_must_not_be_called_is_at_risk_for_that_reason() {
     let app = App::with(|options| options.set("meetlink.backoff_max", "15min"));
     let student = app.person("student", "Sam");
     let tutors = [app.tutor(Zoom, "Zoe"), app.tutor(Zoom, "Zac")];
+    // A worker with nothing to wait for knows that nobody is held: it looks again when something is.
+    let form = RateLimit::ZoomDaily;
+    let limit = Rule::always(Zoom, Call::Create, Action::RateLimit { form });
+    app.simulator.fault(limit.account("Zac"));
+    let limited = app.book(tutors[1], student);
+    app.wait_for_state(limited, "retrying");
     let mut client = app.client();
     client
         .batch_execute(
