@@ -1,6 +1,8 @@
 //! `meetlink.inbox` without the executor: a trigger appends, the worker takes. The table has no index,
 //! no trigger and no constraint that this would skip.
 
+use std::cell::Cell;
+
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -13,6 +15,15 @@ const COLUMNS: usize = 4;
 const WISH_CHANGED: i16 = 0;
 /// Between the epochs of Postgres and of Unix (src/include/datatype/timestamp.h), in microseconds.
 const EPOCH: i64 = 946_684_800_000_000;
+
+/// So often a look begins at the front of the table.
+const LOOKS: u32 = 100;
+
+thread_local! {
+    /// Where the next look begins, and how many are left before one at the front. What was taken
+    /// lies there dead until a vacuum: a long inbox would be gone through from its front each time.
+    static PLACE: Cell<(u32, u32)> = const { Cell::new((0, 0)) };
+}
 
 const MISSING: &str = "table meetlink.inbox is missing";
 const OTHER_VERSION: &str = "meetlink's library and its SQL objects are of different versions";
@@ -132,6 +143,13 @@ pub fn take(most: usize) -> Result<Vec<Entry>, PgError> {
         let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetTransactionSnapshot());
         let none = std::ptr::null_mut();
         let scan = pg_sys::heap_beginscan(relation, snapshot, 0, none, std::ptr::null_mut(), flags);
+        let blocks = (*scan.cast::<pg_sys::HeapScanDescData>()).rs_nblocks;
+        let (mut place, left) = PLACE.get();
+        if left == 0 || place >= blocks {
+            place = 0;
+        }
+        // From there to the end, and then from the front.
+        pg_sys::heap_setscanlimits(scan, place, pg_sys::InvalidBlockNumber);
         let descriptor = (*relation).rd_att;
         while entries.len() < most {
             let forward = pg_sys::ScanDirection::ForwardScanDirection;
@@ -148,8 +166,16 @@ pub fn take(most: usize) -> Result<Vec<Entry>, PgError> {
                 wish: i16::from_datum(values[2], nulls[2]).unwrap_or_default(),
                 queued_at: i64::from_datum(values[3], nulls[3]).unwrap_or_default() + EPOCH,
             });
-            pg_sys::simple_heap_delete(relation, &raw mut (*tuple).t_self);
+            let id = &raw mut (*tuple).t_self;
+            pg_sys::simple_heap_delete(relation, id);
+            place = u32::from((*id).ip_blkid.bi_hi) << 16 | u32::from((*id).ip_blkid.bi_lo);
         }
+        let left = left.checked_sub(1).unwrap_or(LOOKS);
+        PLACE.set(if entries.len() < most {
+            (0, 0)
+        } else {
+            (place, left)
+        });
         pg_sys::heap_endscan(scan);
         pg_sys::UnregisterSnapshot(snapshot);
         pg_sys::table_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);

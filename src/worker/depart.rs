@@ -221,6 +221,7 @@ fn claim(
                 sent: None,
             };
             jobs::make_claimed(&[making], holder, lease)?;
+            jobs::announce(job.session, State::Pending);
         }
         settle(view, office, job, (ready, wants, leaves), rooms, after)?;
     }
@@ -230,7 +231,7 @@ fn claim(
         Some(Making { fresh, sent })
     });
     jobs::make_claimed(&launched.collect::<Vec<_>>(), holder, lease)?;
-    after.marked = unmade.into_keys().collect();
+    after.begun = unmade.into_keys().collect();
     Ok(())
 }
 

@@ -103,8 +103,9 @@ pub struct After {
     pub granted: Vec<(Flight, Secret)>,
     /// Attempts that go on (or begin) now with an access token.
     pub launch: Vec<(Flight, Secret)>,
-    /// Sessions whose requests were noted with the making of their jobs.
-    pub marked: HashSet<Uuid>,
+    /// Sessions whose jobs were made with their first request: that it is sent is noted, that they
+    /// are pending is still to be told.
+    pub begun: HashSet<Uuid>,
     /// Attempts that wait for a refresh under way or to be started.
     pub renew: Vec<(Flight, Option<Box<Exchange>>)>,
     /// Refreshes whose waiting attempts were all dealt with.
@@ -129,8 +130,6 @@ pub struct After {
     pub more_inbox: Option<bool>,
     /// What was counted and is still to be written.
     pub counts: Vec<Happened>,
-    /// Sessions that are pending now, which is still to be told.
-    pub begun: Vec<Uuid>,
     /// Deliveries that are made now.
     pub parcels: Vec<(i64, Channel, Parcel)>,
     /// Milliseconds until the next delivery is due, where that was looked up.
@@ -236,7 +235,6 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
                 notices.connected(usable.map(|connection| connection.tutor));
             }
             new.sessions = drained.sessions;
-            after.begun = drained.begun.iter().map(|(one, _)| one.session).collect();
             new.begun = drained.begun;
             for (session, state) in drained.jobs {
                 match state {
@@ -257,7 +255,7 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
     chronicle.write_lines()?;
     let counts = chronicle.counts();
     if after.launch.is_empty() {
-        tell(&counts, &std::mem::take(&mut after.begun))?;
+        stats::add(&counts)?;
     } else {
         // A request waits neither for figures nor for those who listen.
         after.counts = counts;
@@ -276,7 +274,7 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
     let queued = view.granted.iter().map(|(flight, _)| flight);
     let queued = queued.filter(|flight| after.dequeued.contains(&flight.claimed.session));
     let launched = after.launch.iter().map(|(flight, _)| flight);
-    let launched = launched.filter(|flight| !after.marked.contains(&flight.claimed.session));
+    let launched = launched.filter(|flight| !after.begun.contains(&flight.claimed.session));
     let sent = queued.chain(launched).filter(|flight| flight.creates());
     let sent = sent.map(|f| (f.claimed.session, f.provider.name(), f.tutor));
     jobs::mark_sent(&sent.collect::<Vec<_>>())?;
@@ -306,7 +304,7 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
 }
 
 /// Writes figures, and tells of sessions that are pending.
-pub fn tell(counts: &[Happened], begun: &[Uuid]) -> Result<(), PgError> {
+pub fn tell(counts: &[Happened], begun: &HashSet<Uuid>) -> Result<(), PgError> {
     for session in begun {
         jobs::announce(*session, State::Pending);
     }

@@ -1,5 +1,6 @@
 //! What is under way: attempts at the threads, at rest, or waiting for a token.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -198,7 +199,7 @@ impl Worker {
 
     /// Writes figures and tells of sessions in a transaction of their own. What cannot be written now
     /// is not written: a worker that dies in this moment loses it too.
-    fn tell(&self, counts: &[Happened], begun: &[Uuid]) {
+    fn tell(&self, counts: &[Happened], begun: &HashSet<Uuid>) {
         if counts.is_empty() && begun.is_empty() {
             return;
         }
