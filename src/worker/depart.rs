@@ -11,7 +11,7 @@ use super::careful;
 use super::flight::{Clients, Desk, Flight, Ready, prepare};
 use super::outcome::Office;
 use super::rooms::{Rooms, Tally};
-use super::step::{AT_ONCE, After, View, still_in_doubt};
+use super::step::{After, View, still_in_doubt};
 use super::tokens::{self, UnderWay};
 use crate::config::Settings;
 use crate::domain::failure::Reason;
@@ -42,7 +42,7 @@ pub fn leave(view: &View<'_>, office: &Office<'_>) -> Option<usize> {
     let lanes = rooms.lanes(&office.breakers.borrow());
     let all = lanes.len() > super::rooms::lanes().len();
     let least = lanes.iter().map(|lane| lane.room).min().filter(|_| all)?;
-    Some(least.min(view.spare).min(AT_ONCE))
+    Some(least.min(view.spare).min(view.at_once))
 }
 
 fn rooms<'a>(view: &View<'_>, holds: &'a [holds::Held]) -> Rooms<'a> {
@@ -106,7 +106,7 @@ pub fn depart(
         (after.idle, after.backlog) = (true, Some(false));
         return Ok(());
     }
-    if after.claimed >= AT_ONCE {
+    if after.claimed >= view.at_once {
         // Most likely there are more.
         after.backlog = Some(true);
         after.next_due = Some(0);
@@ -147,7 +147,7 @@ fn claim(
 ) -> Result<(), PgError> {
     let lanes = rooms.lanes(&office.breakers.borrow());
     let all = rooms.limit.saturating_sub(rooms.sending.total());
-    let limit = all.min(view.spare).min(AT_ONCE);
+    let limit = all.min(view.spare).min(view.at_once);
     if limit == 0 && new.begun.is_empty() {
         return Ok(());
     }

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -82,6 +82,8 @@ pub enum Report {
         provider: &'static str,
         /// Its end.
         end: End,
+        /// How long it was at its thread.
+        took: Duration,
     },
     /// Of a refresh.
     Refreshed {
@@ -285,12 +287,15 @@ fn serve(inner: &Inner) {
                 provider,
                 flow,
             } => {
+                let begun = Instant::now();
                 let end = guarded(|| advance(&task.client, flow))
                     .unwrap_or_else(|| End::Failed(internal_fault()));
+                let took = begun.elapsed();
                 Report::Attempt {
                     session,
                     provider,
                     end,
+                    took,
                 }
             }
             Work::Refresh {
@@ -344,6 +349,7 @@ fn undone(work: Work, failure: Failure) -> Report {
             session,
             provider,
             end: End::Failed(failure.may_exist(true)),
+            took: Duration::ZERO,
         },
         Work::Refresh { account, .. } => Report::Refreshed {
             account,

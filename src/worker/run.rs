@@ -10,6 +10,7 @@ use uuid::Uuid;
 mod chores;
 mod clock;
 mod doubt;
+pub mod pace;
 mod sleep;
 mod stay;
 mod trouble;
@@ -17,13 +18,14 @@ mod under_way;
 use chores::Chores;
 use clock::Clock;
 use doubt::Doubt;
+use pace::Pace;
 use trouble::Trouble;
 
 use super::flight::Flight;
 use super::pool::{Account, Pool, Report};
 use super::rooms::{Breakers, Tally};
 use super::standing::{self, Files, Standing};
-use super::step::{AT_ONCE, After, View, step};
+use super::step::{After, View, step};
 use super::tokens::Renewal;
 use crate::config::Settings;
 use crate::domain::secret::Secret;
@@ -125,6 +127,8 @@ struct Worker {
     idle: bool,
     /// Whether jobs only wait for room, as far as it is known.
     backlog: bool,
+    /// What jobs wait for.
+    pace: Pace,
     /// What is done now and then.
     chores: Chores,
     /// When a job is due that is not under way.
@@ -185,6 +189,7 @@ impl Worker {
             open: true,
             idle: false,
             backlog: false,
+            pace: Pace::new(),
             chores: Chores::new(),
             due: None,
             // A predecessor may have known of one.
@@ -349,6 +354,7 @@ impl Worker {
                 Part::Results => 0,
                 Part::Requests | Part::All { .. } => self.limit(),
             },
+            at_once: self.at_once(),
             sending: &self.sending,
             breakers: &self.breakers,
             configured: self.configured,
@@ -375,11 +381,16 @@ impl Worker {
         })
     }
 
+    /// Of each kind so much in a step.
+    fn at_once(&self) -> usize {
+        self.pace.at_once(self.settings.concurrency)
+    }
+
     /// How many reports belong to a step.
     fn reports_of(&self, part: Part) -> usize {
         match part {
             Part::Requests => 0,
-            Part::Results | Part::All { .. } => self.reports.len().min(AT_ONCE),
+            Part::Results | Part::All { .. } => self.reports.len().min(self.at_once()),
         }
     }
 

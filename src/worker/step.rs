@@ -22,6 +22,7 @@ use super::outcome::Office;
 use super::outlets::Outlets;
 use super::pool::{Account, End, Report};
 use super::rooms::{self, Breakers, Tally};
+use super::run::pace::MANY;
 use super::tokens::{self, Renewal};
 use crate::config::Settings;
 use crate::domain::breaker::Side;
@@ -39,12 +40,6 @@ use crate::store::mapped::Mapped;
 use crate::store::notices as table;
 use crate::store::stats::{self, Happened};
 use crate::store::{inbox, jobs};
-
-/// Of each kind so many in one step while requests could leave: a place that is free is not to wait
-/// for all the others'.
-pub const AT_ONCE: usize = 32;
-/// Inbox rows in one step where no request can leave: bounds how long a result waits.
-const ROWS: usize = 1_000;
 
 /// What one step sees of the worker.
 pub struct View<'a> {
@@ -70,6 +65,8 @@ pub struct View<'a> {
     pub spare: usize,
     /// Attempts that may be held in memory.
     pub memory: usize,
+    /// Reports, jobs to be claimed, and inbox rows in one step while requests could leave.
+    pub at_once: usize,
     /// Requests under way.
     pub sending: &'a Tally,
     /// What is known of the providers as a whole.
@@ -215,7 +212,7 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
             } else {
                 let leave = new.calm.then(|| leave(view, &office)).flatten();
                 let room = view.sending.total() < view.limit;
-                let rows = if room { AT_ONCE } else { ROWS };
+                let rows = if room { view.at_once } else { MANY };
                 inbox::drain(mapped, rows, &rooms::lanes(), leave)?
             };
             after.more_inbox = Some(drained.more);

@@ -46,6 +46,9 @@ impl Worker {
                 Some(provider) => self.sending.remove(provider),
                 None => self.parcels = self.parcels.saturating_sub(1),
             }
+            if let Report::Attempt { took, .. } = &report {
+                self.pace.note(*took);
+            }
             match report {
                 Report::Attempt {
                     session,
@@ -106,6 +109,7 @@ impl Worker {
     /// say that nothing should be sent.
     pub(super) fn requests_first(&self) -> bool {
         self.backlog
+            && self.pace.is_theirs(self.limit())
             && self.trouble.is_none()
             && self.limit() > self.sending.total()
             && self.spare() > 0
