@@ -25,7 +25,6 @@ use crate::provider::http::{Auth, Body, Broken, Fault, Method, Reached, Request,
 use crate::provider::url;
 
 mod names;
-use names::Names;
 
 /// Largest answer that is read, in bytes. A full page of 300 Zoom meetings has about 250 kB.
 pub const BODY_LIMIT: u64 = 1024 * 1024;
@@ -38,6 +37,7 @@ thread_local! {
 /// A client with its pool of connections.
 pub struct Client {
     agent: Agent,
+    names: names::Shared,
 }
 
 impl Client {
@@ -76,8 +76,10 @@ impl Client {
             ().chain(TcpConnector::default())
                 .chain(RustlsConnector::default())
                 .chain(MarkConnector);
+        let names = names::Shared::default();
         Ok(Self {
-            agent: Agent::with_parts(config, connector, Names::default()),
+            agent: Agent::with_parts(config, connector, names.clone()),
+            names,
         })
     }
 
@@ -90,13 +92,15 @@ impl Client {
                 fault: Fault::Forbidden,
             });
         }
-        self.send(request).map_err(|error| Broken {
-            reached: if SENT.get() {
-                Reached::Maybe
-            } else {
-                Reached::No
-            },
-            fault: fault(&error, SENT.get()),
+        self.send(request).map_err(|error| {
+            let sent = SENT.get();
+            if !sent {
+                self.names.forget();
+            }
+            Broken {
+                reached: if sent { Reached::Maybe } else { Reached::No },
+                fault: fault(&error, sent),
+            }
         })
     }
 

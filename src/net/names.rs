@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ureq::Error;
@@ -23,7 +23,7 @@ type Lookup = fn(&str) -> io::Result<Vec<SocketAddr>>;
 /// Looks names up on the calling thread, which is one of our own, and remembers them for a while.
 /// What was not found is asked for again.
 #[derive(Debug)]
-pub struct Names {
+struct Names {
     lookup: Lookup,
     known: Mutex<HashMap<String, (Instant, Vec<SocketAddr>)>>,
 }
@@ -57,7 +57,19 @@ impl Names {
     }
 }
 
-impl Resolver for Names {
+/// One memory for a client and those who ask for it.
+#[derive(Clone, Debug, Default)]
+pub struct Shared(Arc<Names>);
+
+impl Shared {
+    /// A connection could not be made: the next one asks anew.
+    pub fn forget(&self) {
+        let known = self.0.known.lock();
+        known.unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+impl Resolver for Shared {
     fn resolve(
         &self,
         uri: &Uri,
@@ -70,7 +82,7 @@ impl Resolver for Names {
         let name = DefaultResolver::host_and_port(scheme, authority).ok_or(Error::HostNotFound)?;
         let plain = scheme == &ureq::http::uri::Scheme::HTTP;
         let mut addresses = self.empty();
-        let found = self.addresses(&name, Instant::now());
+        let found = self.0.addresses(&name, Instant::now());
         for address in found
             .map_err(|_| Error::HostNotFound)?
             .into_iter()

@@ -129,8 +129,8 @@ pub struct Entry {
     pub queued_at: i64,
 }
 
-/// Deletes and gives rows, so many at most. A row that somebody else is deleting is waited for, and
-/// raises.
+/// Deletes and gives rows, so many at most. One that somebody else is changing is waited for, and left
+/// alone.
 pub fn take(most: usize) -> Result<Vec<Entry>, PgError> {
     use pg_sys::ScanOptions::{SO_ALLOW_PAGEMODE, SO_ALLOW_STRAT, SO_TYPE_SEQSCAN};
     let code = PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE;
@@ -160,15 +160,24 @@ pub fn take(most: usize) -> Result<Vec<Entry>, PgError> {
             let mut values = [pg_sys::Datum::from(0usize); COLUMNS];
             let mut nulls = [true; COLUMNS];
             pg_sys::heap_deform_tuple(tuple, descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
-            entries.push(Entry {
+            let entry = Entry {
                 session: uuid(values[0], nulls[0]),
                 tutor: uuid(values[1], nulls[1]),
                 wish: i16::from_datum(values[2], nulls[2]).unwrap_or_default(),
-                queued_at: i64::from_datum(values[3], nulls[3]).unwrap_or_default() + EPOCH,
-            });
+                queued_at: i64::from_datum(values[3], nulls[3])
+                    .unwrap_or_default()
+                    .saturating_add(EPOCH),
+            };
             let id = &raw mut (*tuple).t_self;
-            pg_sys::simple_heap_delete(relation, id);
-            place = u32::from((*id).ip_blkid.bi_hi) << 16 | u32::from((*id).ip_blkid.bi_lo);
+            let command = pg_sys::GetCurrentCommandId(true);
+            let mut why = pg_sys::TM_FailureData::default();
+            let (check, wait) = (std::ptr::null_mut(), true);
+            let deleted =
+                pg_sys::heap_delete(relation, id, command, check, wait, &raw mut why, false);
+            if deleted == pg_sys::TM_Result::TM_Ok {
+                entries.push(entry);
+                place = u32::from((*id).ip_blkid.bi_hi) << 16 | u32::from((*id).ip_blkid.bi_lo);
+            }
         }
         let left = left.checked_sub(1).unwrap_or(LOOKS);
         PLACE.set(if entries.len() < most {

@@ -114,16 +114,19 @@ pub fn depart(
     }
     let lanes = rooms.lanes(&office.breakers.borrow());
     let names: Vec<&str> = lanes.iter().map(|lane| lane.name).collect();
+    let all_lanes = names.len() > super::rooms::lanes().len();
     let due = if names.is_empty() {
-        after.backlog = (others > 0).then_some(true);
         None
     } else {
-        let due = jobs::next_due(&names)?;
-        after.backlog = Some(due == Some(0));
-        due
+        jobs::next_due(&names)?
+    };
+    after.backlog = match due {
+        Some(0) => Some(true),
+        _ if all_lanes => Some(false),
+        // Nobody has asked for those of a lane that has no room.
+        _ => (others > 0).then_some(true),
     };
     after.next_due = due.into_iter().chain(rooms.next_end()).min();
-    let all_lanes = names.len() > super::rooms::lanes().len();
     // One may have begun in this very step.
     after.idle = after.next_due.is_none() && all_lanes && holds::holds()?.is_empty();
     Ok(())

@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
 use uuid::Uuid;
+
+mod work;
+use work::{advance, guarded, internal_fault, refresh, send, undone};
 
 use super::deliver::Parcel;
 use crate::domain::failure::{Class, Failure, Reason};
@@ -18,13 +19,10 @@ use crate::domain::notice::Channel;
 use crate::net::Client;
 use crate::pg::signals;
 use crate::provider::http::Request;
-use crate::provider::{Event, Flow, Grant, Provider, Step};
+use crate::provider::{Flow, Grant, Provider};
 
 /// Stack of a thread, in bytes: TLS and JSON need far less.
 const STACK: usize = 512 * 1024;
-
-/// Requests in one attempt at most; a flow that asks for more is at fault.
-const REQUESTS: usize = 200;
 
 /// A tutor at a provider: what a refresh is for.
 pub type Account = (Uuid, &'static str);
@@ -324,85 +322,4 @@ fn serve(inner: &Inner) {
         inner.release();
         inner.report(report);
     }
-}
-
-/// A panic is a fault of ours; it ends one attempt, not the worker.
-fn guarded<T>(f: impl FnOnce() -> T) -> Option<T> {
-    catch_unwind(AssertUnwindSafe(f)).ok()
-}
-
-fn internal_fault() -> Failure {
-    Failure::new(
-        Class::InDoubt,
-        Reason::AnswerLost,
-        "An internal fault of meetlink ended the attempt; please report it with the server log.",
-    )
-    .may_exist(true)
-}
-
-fn undone(work: Work, failure: Failure) -> Report {
-    match work {
-        // An earlier doubt stays one.
-        Work::Attempt {
-            session, provider, ..
-        } => Report::Attempt {
-            session,
-            provider,
-            end: End::Failed(failure.may_exist(true)),
-            took: Duration::ZERO,
-        },
-        Work::Refresh { account, .. } => Report::Refreshed {
-            account,
-            result: Err(failure),
-        },
-        Work::Deliver { id, channel, .. } => Report::Delivered {
-            id,
-            channel,
-            result: Err(failure),
-        },
-    }
-}
-
-fn now() -> DateTime<Utc> {
-    Utc::now()
-}
-
-fn exchange(client: &Client, request: &Request) -> Event {
-    match client.exchange(request) {
-        Ok(response) => Event::Answer(response),
-        Err(broken) => Event::Broken(broken),
-    }
-}
-
-fn advance(client: &Client, mut flow: Box<dyn Flow>) -> End {
-    let mut event = Event::Go;
-    for _ in 0..REQUESTS {
-        match flow.next(event, now()) {
-            Step::Send(request) => event = exchange(client, &request),
-            Step::Pause(time) => return End::Paused(flow, time),
-            Step::Done(meeting) => return End::Made(meeting),
-            Step::Removed => return End::Removed,
-            Step::Failed(failure) => return End::Failed(failure),
-        }
-    }
-    End::Failed(internal_fault())
-}
-
-fn refresh(
-    client: &Client,
-    provider: &'static dyn Provider,
-    request: &Request,
-) -> Result<Grant, Failure> {
-    provider.granted(exchange(client, request), now())
-}
-
-fn send(client: &Client, parcel: &Parcel) -> Result<(), Failure> {
-    parcel.send(|request| match client.exchange(request) {
-        Ok(answer) => Ok(answer.status),
-        Err(_) => Err(Failure::new(
-            Class::Retry,
-            Reason::ProviderDown,
-            "The receiver could not be reached; check meetlink.webhook_url.",
-        )),
-    })
 }

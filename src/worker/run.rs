@@ -11,6 +11,7 @@ mod chores;
 mod clock;
 mod doubt;
 pub mod pace;
+mod round;
 mod sleep;
 mod stay;
 mod trouble;
@@ -19,20 +20,21 @@ use chores::Chores;
 use clock::Clock;
 use doubt::Doubt;
 use pace::Pace;
+use round::Part;
 use trouble::Trouble;
 
 use super::flight::Flight;
 use super::pool::{Account, Pool, Report};
 use super::rooms::{Breakers, Tally};
 use super::standing::{self, Files, Standing};
-use super::step::{After, View, step};
+use super::step::After;
 use super::tokens::Renewal;
 use crate::config::Settings;
 use crate::domain::secret::Secret;
 use crate::pg::activity::Farewell;
 use crate::pg::error::PgError;
 use crate::pg::shared::{self, Slot};
-use crate::pg::{Oid, process, trigger, watch, xact};
+use crate::pg::{Oid, process, trigger, xact};
 use crate::provider::Flow;
 use crate::store::mapped::Mapped;
 
@@ -140,20 +142,6 @@ struct Worker {
     careful: bool,
     logged: Option<(Instant, String)>,
     pausing_since: Option<Instant>,
-}
-
-/// What a step does.
-#[derive(Clone, Copy)]
-enum Part {
-    /// Writes what threads brought.
-    Results,
-    /// Sends what waits.
-    Requests,
-    /// Both, after a look at the inbox where it may hold something.
-    All {
-        /// Whether it may.
-        look: bool,
-    },
 }
 
 impl Worker {
@@ -311,87 +299,6 @@ impl Worker {
             Standing::Working(config) => self.take_up(*config),
         }
         Ok(())
-    }
-
-    /// One step; `None` when a mapped table was altered and has to be looked at first.
-    fn step(&mut self, part: Part, heed: bool) -> Result<Option<After>, PgError> {
-        let doubted = Cell::new(false);
-        let now = Instant::now();
-        let honour = self.doubt.is_allowed(now);
-        let done = self.try_step(part, heed, (&doubted, honour));
-        let done = if honour && doubted.get() {
-            // A rotation has committed since the keys were read, or somebody wrote a row of his own.
-            let others = self.files.read_keys_again(&self.settings);
-            self.show_keys();
-            self.doubt.settle(now, others);
-            self.try_step(part, heed, (&doubted, false))
-        } else {
-            done
-        };
-        if matches!(done, Ok(Some(_))) {
-            self.reports.drain(..self.reports_of(part));
-        }
-        done
-    }
-
-    /// One step, undone where a key is missing and the doubt is honoured.
-    fn try_step(
-        &self,
-        part: Part,
-        heed: bool,
-        (doubted, honour): (&Cell<bool>, bool),
-    ) -> Result<Option<After>, PgError> {
-        let view = View {
-            settings: &self.settings,
-            keys: &self.files.keys,
-            doubted,
-            proven: &self.proven,
-            mapped: self.mapped.as_ref(),
-            flights: &self.flights,
-            renewals: &self.renewals,
-            granted: &self.granted,
-            limit: match part {
-                Part::Results => 0,
-                Part::Requests | Part::All { .. } => self.limit(),
-            },
-            at_once: self.at_once(),
-            sending: &self.sending,
-            breakers: &self.breakers,
-            configured: self.configured,
-            spare: self.spare(),
-            memory: self.memory(),
-            look: matches!(part, Part::All { look: true }),
-            careful: self.careful,
-            outlets: &self.files.outlets,
-            deliver: self.deliver_at.is_some_and(|at| at <= Instant::now()),
-            parcels: self.parcels,
-            open: self.open,
-            idle: self.idle,
-        };
-        xact::transaction(|| {
-            if heed && watch::altered() {
-                return Ok(None);
-            }
-            let after = step(&view, &self.reports[..self.reports_of(part)])?;
-            if honour && doubted.get() {
-                let code = PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR;
-                return Err(PgError::new(code, "a key is missing"));
-            }
-            Ok(Some(after))
-        })
-    }
-
-    /// Of each kind so much in a step.
-    fn at_once(&self) -> usize {
-        self.pace.at_once(self.settings.concurrency)
-    }
-
-    /// How many reports belong to a step.
-    fn reports_of(&self, part: Part) -> usize {
-        match part {
-            Part::Requests => 0,
-            Part::Results | Part::All { .. } => self.reports.len().min(self.at_once()),
-        }
     }
 
     /// COMMIT PREPARED tells nobody, so open prepared transactions are watched.

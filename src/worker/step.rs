@@ -161,7 +161,11 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
     };
     let mut made = Vec::new();
     let mut new = New::default();
-    for report in reports {
+    // Renewed tokens first: an attempt that needs another one must not wait for what has ended.
+    let (renewed, rest): (Vec<_>, Vec<_>) = reports
+        .iter()
+        .partition(|report| matches!(report, Report::Refreshed { .. }));
+    for report in renewed.into_iter().chain(rest) {
         match report {
             Report::Attempt {
                 session,
@@ -298,14 +302,6 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
     }
     after.breakers = Some(breakers.into_inner());
     Ok(after)
-}
-
-/// Writes figures, and tells of sessions that are pending.
-pub fn tell(counts: &[Happened], begun: &HashSet<Uuid>) -> Result<(), PgError> {
-    for session in begun {
-        jobs::announce(*session, State::Pending);
-    }
-    stats::add(counts)
 }
 
 fn attempt_ended(

@@ -142,7 +142,10 @@ fn give_up(
 /// Whether a refresh for an attempt's account is under way, or about to be.
 pub fn under_way(view: &View<'_>, after: &After, flight: &Flight) -> UnderWay {
     let account = flight.account();
-    let running = view.renewals.get(&account).map(|renewal| &renewal.envelope);
+    // One that has ended in this step will find nobody who waits.
+    let ended = after.renewed.contains(&account);
+    let running = view.renewals.get(&account).filter(|_| !ended);
+    let running = running.map(|renewal| &renewal.envelope);
     let starting = || {
         let mut others = after.renew.iter().map(|(other, _)| other);
         others

@@ -11,12 +11,14 @@ use super::super::access::Exchange;
 use super::super::deliver::AT_ONCE;
 use super::super::flight::Flight;
 use super::super::pool::{End, Report, Work};
-use super::super::step::{self, After};
+use super::super::step::After;
 use super::{FLIGHTS_PER_REQUEST, LOCKED_WAIT, UNSAVED_WAIT, Worker};
 use crate::domain::secret::Secret;
+use crate::domain::state::State;
 use crate::pg::{interrupts, shared, xact};
 use crate::provider::Flow;
-use crate::store::stats::Happened;
+use crate::store::jobs;
+use crate::store::stats::{self, Happened};
 
 impl Worker {
     /// Requests at once; none while nothing may be called.
@@ -176,14 +178,15 @@ impl Worker {
                 error.to_string()
             };
             self.say(&format!("a renewed token cannot be stored: {why}"));
-        } else if self.had_unsaved && after.unsaved.is_empty() {
+        } else if self.had_unsaved && self.unsaved.is_empty() && after.unsaved.is_empty() {
             self.complain();
         }
-        self.had_unsaved = !after.unsaved.is_empty();
         let unsaved = after.unsaved.into_iter();
         self.unsaved
             .extend(unsaved.map(|(account, result)| Report::Refreshed { account, result }));
-        self.unsaved_at = (!self.unsaved.is_empty()).then(|| Instant::now() + UNSAVED_WAIT);
+        self.had_unsaved = !self.unsaved.is_empty();
+        let again = self.unsaved_at.unwrap_or(Instant::now() + UNSAVED_WAIT);
+        self.unsaved_at = self.had_unsaved.then_some(again);
         if after.ready
             && let Some(shared) = shared::get()
         {
@@ -207,11 +210,16 @@ impl Worker {
         if counts.is_empty() && begun.is_empty() {
             return;
         }
-        let written = xact::transaction(|| {
+        let mut written = Ok(());
+        let told = xact::transaction(|| {
             xact::commit_soon()?;
-            step::tell(counts, begun)
+            for session in begun {
+                jobs::announce(*session, State::Pending);
+            }
+            written = xact::subtransaction(|| stats::add(counts));
+            Ok(())
         });
-        if let Err(error) = written {
+        if let Err(error) = told.and(written) {
             log!("meetlink worker: figures could not be written: {error}");
         }
     }
