@@ -68,7 +68,7 @@ CREATE TABLE meetlink.inbox (
   autovacuum_vacuum_threshold = 500, autovacuum_vacuum_scale_factor = 0,
   autovacuum_vacuum_insert_threshold = -1, autovacuum_vacuum_cost_delay = 0
 );
--- Without it a publication FOR ALL TABLES would forbid taking rows out.
+-- Without it a publication FOR ALL TABLES would forbid changes, and replicas could not follow.
 ALTER TABLE meetlink.inbox REPLICA IDENTITY FULL;
 COMMENT ON TABLE meetlink.inbox IS
   'Sessions and tutors that changed and that the worker has not looked at yet';
@@ -198,6 +198,7 @@ CREATE TABLE meetlink.holds (
   error    text NOT NULL,
   UNIQUE NULLS NOT DISTINCT (provider, side, tutor_id)
 ) USING heap;
+-- As above.
 ALTER TABLE meetlink.holds REPLICA IDENTITY FULL;
 COMMENT ON TABLE meetlink.holds IS
   'Providers (or single tutors at one) that must not be called before a given time';
