@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Of each kind so much in a step while providers are waited for: a place that is free is not to
 /// wait for all the others'.
-const SOME: usize = 16;
+const SOME: usize = 32;
 /// And so much where the worker is: each step has its price. Bounds how long one lasts.
 pub const MANY: usize = 1_000;
 /// Attempts a second from which on it is the worker: half of what one wrote down at most.
