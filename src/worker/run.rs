@@ -222,8 +222,11 @@ impl Worker {
                 .trouble
                 .as_ref()
                 .is_some_and(|t| t.until > Instant::now());
-            let look = asked || self.more_inbox || self.trouble.is_some() || self.is_time();
-            if asked || news || (!waits && (look || !self.reports.is_empty())) {
+            // A job that is due says nothing of the inbox, which is long after a burst: rows that were
+            // taken lie there until a vacuum.
+            let look = asked || self.more_inbox || self.trouble.is_some() || self.is_unsure();
+            let time = look || self.is_time();
+            if asked || news || (!waits && (time || !self.reports.is_empty())) {
                 process::report_activity(true);
                 let check = self.changed || self.fresh || self.trouble.is_some();
                 match self.act(look, check) {

@@ -59,6 +59,13 @@ impl Worker {
         until.map(|at| at.saturating_duration_since(Instant::now()))
     }
 
+    /// Whether something may have come into the inbox without a word.
+    pub(super) fn is_unsure(&self) -> bool {
+        let past = |at: Option<Instant>| at.is_some_and(|at| at <= Instant::now());
+        past(self.prepared) || past(Some(self.chores.at()).filter(|_| self.mapped.is_some()))
+    }
+
+    /// Whether there is something to be done.
     pub(super) fn is_time(&self) -> bool {
         let now = Instant::now();
         let past = |at: Option<Instant>| at.is_some_and(|at| at <= now);
