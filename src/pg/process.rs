@@ -282,12 +282,16 @@ fn set_from(name: &CStr, value: &CStr, source: pg_sys::GucSource::Type) {
 }
 
 const PLAN_CACHE: &CStr = c"plan_cache_mode";
+const HASHES: &CStr = c"enable_hashjoin";
+const MERGES: &CStr = c"enable_mergejoin";
 /// How the worker has its own statements planned, once for all their parameters: they look for a few
-/// rows by an index, and planning took a seventh of its time. Tables grow under a plan, so a scan
-/// that was right for an empty one must not be kept (and where there must be one, its supposed cost is
-/// none that compiling would bring down).
-const PLANNING: [(&CStr, &CStr); 3] = [
+/// rows by an index, and planning took a seventh of its time. Tables grow under a plan: a scan, or a
+/// join that reads all of one, which was right for an empty table must not be kept (and where there
+/// must be one, its supposed cost is none that compiling would bring down).
+const PLANNING: [(&CStr, &CStr); 5] = [
     (PLAN_CACHE, c"force_generic_plan"),
+    (HASHES, c"off"),
+    (MERGES, c"off"),
     (c"enable_seqscan", c"off"),
     (c"jit", c"off"),
 ];
@@ -303,7 +307,10 @@ pub fn plan_for_queue() {
 /// sets off the application's triggers, whose own statements may need theirs for each parameter.
 /// Scans stay unwelcome and compiling off, or a plan for a table that was empty would be kept.
 pub fn plan_each_time() -> Result<(), PgError> {
-    xact::reset_for_level(PLAN_CACHE)
+    for name in [PLAN_CACHE, HASHES, MERGES] {
+        xact::reset_for_level(name)?;
+    }
+    Ok(())
 }
 
 static APPLICATION_PATH: OnceLock<CString> = OnceLock::new();

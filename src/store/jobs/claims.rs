@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::pg::error::PgError;
+use crate::pg::xact;
 use crate::store::inbox;
 use crate::store::sql::{self, Row, from_uuids, get, maybe, maybe_uuid, millis, uuid_at};
 
@@ -91,6 +92,12 @@ fn claimed(row: &Row<'_>) -> Result<Claimed, PgError> {
     })
 }
 
+/// Runs a statement whose plan must follow the indexes' order. Where nothing waited when the table was
+/// analyzed, all indexes of open jobs look alike, and one that has to be read whole and sorted may win.
+fn in_order<T>(statement: impl FnOnce() -> Result<T, PgError>) -> Result<T, PgError> {
+    xact::with_settings(&[(c"enable_sort", c"off")], statement)
+}
+
 /// Claims due jobs for this process, soonest sessions first: so many of each lane, and `limit` in
 /// all. The clock is read once for each lane: a volatile function would be no condition for the
 /// index, and all that wait would be gone through.
@@ -104,8 +111,9 @@ pub fn claim(
     // A row that is looked at is locked.
     let rooms = lanes.iter().map(|lane| number(lane.room.min(limit)));
     let rooms: Vec<i64> = rooms.collect();
-    sql::query(
-        "WITH lanes AS MATERIALIZED ( \
+    in_order(|| {
+        sql::query(
+            "WITH lanes AS MATERIALIZED ( \
            SELECT l.name, l.room \
              FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4)) l(name, room)), \
          fresh AS MATERIALIZED ( \
@@ -141,15 +149,16 @@ pub fn claim(
                    (extract(epoch FROM j.kept_from) * 1000000)::bigint, \
                    (extract(epoch FROM j.kept_to) * 1000000)::bigint, \
                    (extract(epoch FROM j.queued_at) * 1000000)::bigint",
-        &[
-            holder.into(),
-            millis(lease).into(),
-            names.into(),
-            rooms.into(),
-            number(limit).into(),
-        ],
-        claimed,
-    )
+            &[
+                holder.into(),
+                millis(lease).into(),
+                names.into(),
+                rooms.into(),
+                number(limit).into(),
+            ],
+            claimed,
+        )
+    })
 }
 
 /// Notes, before they are sent, that requests which create are about to go out: session, provider,
@@ -275,8 +284,9 @@ pub fn doubt_everything(blind: &[&str]) -> Result<(), PgError> {
 
 /// Milliseconds until the next job of these lanes is due (0 if one is), or `None` when none waits.
 pub fn next_due(lanes: &[&str]) -> Result<Option<i64>, PgError> {
-    sql::query_one(
-        "SELECT pg_catalog.min(d.wait)::bigint \
+    in_order(|| {
+        sql::query_one(
+            "SELECT pg_catalog.min(d.wait)::bigint \
            FROM pg_catalog.unnest($1) l(name) CROSS JOIN LATERAL ( \
              (SELECT pg_catalog.ceil(1000 * extract(epoch FROM \
                        j.due_at - pg_catalog.clock_timestamp())) \
@@ -284,10 +294,11 @@ pub fn next_due(lanes: &[&str]) -> Result<Option<i64>, PgError> {
                  AND j.lane = l.name ORDER BY j.due_at LIMIT 1) \
              UNION ALL \
              (SELECT 0 FROM meetlink.jobs j WHERE j.state = 'pending' AND j.lane = l.name \
-               LIMIT 1)) d(wait)",
-        &[lanes.to_vec().into()],
-        |row| Ok(maybe::<i64>(row, 1)?.map(|wait| wait.max(0))),
-    )
+               ORDER BY j.starts_at, j.session_id LIMIT 1)) d(wait)",
+            &[lanes.to_vec().into()],
+            |row| Ok(maybe::<i64>(row, 1)?.map(|wait| wait.max(0))),
+        )
+    })
     .map(Option::flatten)
 }
 
