@@ -10,15 +10,12 @@ use crate::domain::token_format::TokenFormat;
 use crate::domain::vault::{Vault, is_token};
 use crate::pg::error::PgError;
 use crate::pg::identity::as_extension_owner;
-use crate::pg::{process, wake, xact};
+use crate::pg::{EPOCHS_APART, process, wake, xact};
 use crate::store::connections::{self, NewTokens};
 use crate::store::{config, inbox, sql};
 
 /// Longest token that is taken, in bytes.
 const LONGEST: usize = 8_192;
-
-/// Microseconds between the epochs of Unix (1970) and Postgres (2000).
-const EPOCHS_APART: i64 = 946_684_800_000_000;
 
 #[pg_extern(sql = false)]
 fn meetlink_configure_provider(

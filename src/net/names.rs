@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ureq::Error;
@@ -18,6 +18,7 @@ const GOOD_FOR: Duration = Duration::from_secs(15);
 /// Addresses of one name, as many as ureq takes.
 const MOST: usize = 16;
 
+type Known = HashMap<String, (Instant, Vec<SocketAddr>)>;
 type Lookup = fn(&str) -> io::Result<Vec<SocketAddr>>;
 
 /// Looks names up on the calling thread, which is one of our own, and remembers them for a while.
@@ -25,7 +26,7 @@ type Lookup = fn(&str) -> io::Result<Vec<SocketAddr>>;
 #[derive(Debug)]
 struct Names {
     lookup: Lookup,
-    known: Mutex<HashMap<String, (Instant, Vec<SocketAddr>)>>,
+    known: Mutex<Known>,
 }
 
 impl Default for Names {
@@ -42,17 +43,22 @@ impl Names {
         }
     }
 
+    // A thread that panicked while it held the lock left nothing half done.
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Addresses of `host:port`.
     fn addresses(&self, name: &str, now: Instant) -> io::Result<Vec<SocketAddr>> {
-        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, addresses)) = known().get(name)
+        if let Some((at, addresses)) = self.known().get(name)
             && now.saturating_duration_since(*at) < GOOD_FOR
         {
             return Ok(addresses.clone());
         }
         // Not under the lock: a name service that is slow for one host holds up no other.
         let addresses = (self.lookup)(name)?;
-        known().insert(name.to_owned(), (now, addresses.clone()));
+        let answer = (now, addresses.clone());
+        self.known().insert(name.to_owned(), answer);
         Ok(addresses)
     }
 }
@@ -64,8 +70,7 @@ pub struct Shared(Arc<Names>);
 impl Shared {
     /// A connection could not be made: the next one asks anew.
     pub fn forget(&self) {
-        let known = self.0.known.lock();
-        known.unwrap_or_else(PoisonError::into_inner).clear();
+        self.0.known().clear();
     }
 }
 
@@ -106,6 +111,8 @@ mod tests {
     use std::sync::atomic::{AtomicU16, Ordering::SeqCst};
 
     use super::*;
+    use crate::net::Client;
+    use crate::provider::http::{Auth, Method, Request};
 
     #[test]
     fn a_name_is_looked_up_once_in_a_while() {
@@ -133,5 +140,20 @@ mod tests {
         let now = Instant::now();
         assert!(names.addresses("zoom.us:443", now).is_err());
         assert!(names.addresses("zoom.us:443", now).is_ok());
+    }
+
+    #[test]
+    fn an_address_that_takes_no_connection_is_forgotten() {
+        let client = Client::new(Duration::from_secs(5), 1, None).expect("a client");
+        let known = || client.names.0.known().len();
+        let now = Instant::now();
+        client.names.0.addresses("127.0.0.1:443", now).expect("it");
+        assert_eq!(known(), 1);
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}/", free.local_addr().expect("its address"));
+        drop(free);
+        let request = Request::new(Method::Get, url, Auth::Nobody);
+        assert!(client.exchange(&request).is_err());
+        assert_eq!(known(), 0);
     }
 }

@@ -7,15 +7,12 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::error::PgError;
-use super::extension;
+use super::{EPOCHS_APART, extension, to_uuid};
 
 /// Columns in order: session_id, tutor_id, wish, queued_at.
 const COLUMNS: usize = 4;
 /// `wish` of a row that a trigger wrote; see `store::inbox`.
 const WISH_CHANGED: i16 = 0;
-/// Between the epochs of Postgres and of Unix (src/include/datatype/timestamp.h), in microseconds.
-const EPOCH: i64 = 946_684_800_000_000;
-
 /// So often a look begins at the front of the table.
 const LOOKS: u32 = 100;
 
@@ -166,7 +163,7 @@ pub fn take(most: usize) -> Result<Vec<Entry>, PgError> {
                 wish: i16::from_datum(values[2], nulls[2]).unwrap_or_default(),
                 queued_at: i64::from_datum(values[3], nulls[3])
                     .unwrap_or_default()
-                    .saturating_add(EPOCH),
+                    .saturating_add(EPOCHS_APART),
             };
             let id = &raw mut (*tuple).t_self;
             let command = pg_sys::GetCurrentCommandId(true);
@@ -176,7 +173,7 @@ pub fn take(most: usize) -> Result<Vec<Entry>, PgError> {
                 pg_sys::heap_delete(relation, id, command, check, wait, &raw mut why, false);
             if deleted == pg_sys::TM_Result::TM_Ok {
                 entries.push(entry);
-                place = u32::from((*id).ip_blkid.bi_hi) << 16 | u32::from((*id).ip_blkid.bi_lo);
+                place = pgrx::itemptr::item_pointer_get_block_number(id);
             }
         }
         let left = left.checked_sub(1).unwrap_or(LOOKS);
@@ -195,6 +192,5 @@ pub fn take(most: usize) -> Result<Vec<Entry>, PgError> {
 
 unsafe fn uuid(value: pg_sys::Datum, is_null: bool) -> Option<uuid::Uuid> {
     // SAFETY: by contract a uuid.
-    let uuid = unsafe { pgrx::Uuid::from_datum(value, is_null) }?;
-    Some(uuid::Uuid::from_bytes(*uuid.as_bytes()))
+    unsafe { pgrx::Uuid::from_datum(value, is_null) }.map(to_uuid)
 }

@@ -29,3 +29,12 @@ mod wipe;
 pub mod xact;
 
 pub use pgrx::pg_sys::Oid;
+
+/// Between the epochs of Unix and of Postgres, 2000-01-01, in microseconds
+/// (src/include/datatype/timestamp.h).
+pub const EPOCHS_APART: i64 = 946_684_800_000_000;
+
+/// From Postgres's uuid to the pure rooms' one.
+pub fn to_uuid(uuid: pgrx::Uuid) -> uuid::Uuid {
+    uuid::Uuid::from_bytes(*uuid.as_bytes())
+}

@@ -11,6 +11,8 @@ use pgrx::spi::{OwnedPreparedStatement, SpiClient, SpiHeapTupleData};
 use crate::pg::error::PgError;
 use crate::pg::xact;
 
+pub use crate::pg::to_uuid;
+
 /// Plans kept at most; a mapping that changes leaves its old texts behind.
 const KEPT: usize = 200;
 
@@ -143,12 +145,7 @@ pub fn maybe_uuid(row: &Row<'_>, ordinal: usize) -> Result<Option<uuid::Uuid>, P
     Ok(maybe::<pgrx::Uuid>(row, ordinal)?.map(to_uuid))
 }
 
-/// From Postgres's uuid to the pure rooms' one.
-pub fn to_uuid(uuid: pgrx::Uuid) -> uuid::Uuid {
-    uuid::Uuid::from_bytes(*uuid.as_bytes())
-}
-
-/// The other way round.
+/// From the pure rooms' uuid to Postgres's; [`to_uuid`] is the other way round.
 pub fn from_uuid(uuid: uuid::Uuid) -> pgrx::Uuid {
     pgrx::Uuid::from_bytes(*uuid.as_bytes())
 }

@@ -14,6 +14,7 @@ mod notices;
 mod outage;
 mod outcome;
 mod outlets;
+mod pace;
 mod pool;
 mod rooms;
 mod run;

@@ -50,12 +50,11 @@ pub fn place(
     let (plain, others): (Vec<_>, Vec<_>) = known
         .into_iter()
         .partition(|(session, one)| session.wants && one.wish == 0);
-    let new = match leave.filter(|room| (1..=*room).contains(&plain.len())) {
-        Some(_) => {
-            let ids: Vec<Uuid> = plain.iter().map(|(session, _)| session.id).collect();
-            jobs::without_job(&ids)?
-        }
-        None => HashMap::new(),
+    let new = if leave.is_some_and(|room| (1..=room).contains(&plain.len())) {
+        let ids: Vec<Uuid> = plain.iter().map(|(session, _)| session.id).collect();
+        jobs::without_job(&ids)?
+    } else {
+        HashMap::new()
     };
     let (begun, mut known): (Vec<_>, Vec<_>) = plain
         .into_iter()

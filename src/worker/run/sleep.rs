@@ -6,6 +6,10 @@ use super::{PAUSE_PATIENCE, Worker};
 use crate::pg::activity::Activity;
 use crate::pg::process;
 
+fn is_past(at: Option<Instant>) -> bool {
+    at.is_some_and(|at| at <= Instant::now())
+}
+
 impl Worker {
     /// Sleeps until something comes or is due.
     pub(super) fn rest(&mut self) {
@@ -61,18 +65,14 @@ impl Worker {
 
     /// Whether something may have come into the inbox without a word.
     pub(super) fn is_unsure(&self) -> bool {
-        let past = |at: Option<Instant>| at.is_some_and(|at| at <= Instant::now());
-        past(self.prepared) || past(Some(self.chores.at()).filter(|_| self.mapped.is_some()))
+        is_past(self.prepared) || self.mapped.is_some() && is_past(Some(self.chores.at()))
     }
 
     /// Whether there is something to be done.
     pub(super) fn is_time(&self) -> bool {
-        let now = Instant::now();
-        let past = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        past(self.due)
-            || past(self.prepared)
-            || past(self.deliver_at.filter(|_| self.may_deliver()))
-            || past(Some(self.chores.at()).filter(|_| self.mapped.is_some()))
+        self.is_unsure()
+            || is_past(self.due)
+            || self.may_deliver() && is_past(self.deliver_at)
             || self.pausing_since.is_some()
     }
 
