@@ -66,13 +66,15 @@ pub fn start_worker(database: pg_sys::Oid) -> Option<Child> {
 /// Installs the handlers of an ordinary backend and unblocks signals.
 ///
 /// `die` only sets flags; the process leaves at the next [`interrupts::check`], outside whatever
-/// must not be torn.
+/// must not be torn. A reload that came before the handler was there was ignored, since
+/// background workers begin so (src/backend/postmaster/bgworker.c): settings are read once more.
 pub fn serve_signals() {
     // SAFETY: called once at the start of a worker; the handlers are Postgres's own.
     unsafe {
         pg_sys::pqsignal(libc::SIGTERM, Some(die));
         pg_sys::pqsignal(libc::SIGHUP, Some(SignalHandlerForConfigReload));
         pg_sys::BackgroundWorkerUnblockSignals();
+        pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
     }
     interrupts::hold_cancels();
 }

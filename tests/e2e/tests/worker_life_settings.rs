@@ -48,6 +48,44 @@ fn a_reload_switches_meetlink_off_and_on() {
 }
 
 #[test]
+fn a_reload_in_the_moment_in_which_a_worker_starts_is_not_lost() {
+    let mut app = App::start();
+    let (tutor, student) = (app.tutor(Google, "Tia"), app.person("student", "Sam"));
+    app.wait_for_link(app.book(tutor, student));
+    let mut client = app.client();
+    let first = app.worker_pid();
+    // Postgres waits this long before a new process serves signals.
+    app.cluster.set("post_auth_delay", "1");
+    client
+        .execute("SELECT pg_terminate_backend($1)", &[&first])
+        .unwrap();
+    wait::until_true(SOON, "the next worker's process", || {
+        workers_of(app.cluster.pid())
+            .into_iter()
+            .any(|pid| pid != first)
+    });
+    client
+        .batch_execute("ALTER SYSTEM SET meetlink.enabled = off")
+        .unwrap();
+    client.batch_execute("SELECT pg_reload_conf()").unwrap();
+    wait::until_true(SOON, "the worker to be switched off", || {
+        let query = "SELECT pid <> $1 AND state = 'disabled' FROM meetlink.workers";
+        let row = client.query_opt(query, &[&first]).unwrap();
+        row.is_some_and(|row| row.get::<_, Option<bool>>(0) == Some(true))
+    });
+}
+
+/// Processes of workers, those that only begin included.
+fn workers_of(postmaster: u32) -> Vec<i32> {
+    let found = std::process::Command::new("pgrep")
+        .args(["-P", &postmaster.to_string(), "-f", "meetlink worker"])
+        .output()
+        .expect("pgrep runs");
+    let found = String::from_utf8_lossy(&found.stdout).into_owned();
+    found.lines().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+#[test]
 fn a_request_under_way_when_meetlink_is_switched_off_still_brings_its_link() {
     let mut app = App::with_simulator(slow(500), |options| options);
     let (tutor, student) = (app.tutor(Google, "Tia"), app.person("student", "Sam"));
