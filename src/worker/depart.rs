@@ -51,7 +51,8 @@ fn rooms<'a>(view: &View<'_>, holds: &'a [holds::Held]) -> Rooms<'a> {
         held.add(flight.provider.name());
     }
     Rooms {
-        limit: view.limit,
+        places: view.places(),
+        ahead: view.ahead,
         configured: view.configured,
         holds,
         sending: view.sending.clone(),
@@ -149,8 +150,7 @@ fn claim(
     after: &mut After,
 ) -> Result<(), PgError> {
     let lanes = rooms.lanes(&office.breakers.borrow());
-    let all = rooms.limit.saturating_sub(rooms.sending.total());
-    let limit = all.min(view.spare).min(view.at_once);
+    let limit = rooms.left().min(view.spare).min(view.at_once);
     if limit == 0 && new.begun.is_empty() {
         return Ok(());
     }

@@ -9,10 +9,13 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+#[cfg(test)]
+mod tests;
 mod work;
 use work::{advance, guarded, internal_fault, refresh, send, undone};
 
-use super::deliver::Parcel;
+use super::deliver::{AT_ONCE, Parcel};
+use super::rooms::{Places, Tally};
 use crate::domain::failure::{Class, Failure, Reason};
 use crate::domain::meeting::Meeting;
 use crate::domain::notice::Channel;
@@ -35,6 +38,8 @@ pub enum Work {
         session: Uuid,
         /// Where.
         provider: &'static str,
+        /// Whether somebody waits for it: it goes first, whatever else is under way.
+        hurried: bool,
         /// The attempt.
         flow: Box<dyn Flow>,
     },
@@ -110,10 +115,32 @@ struct Queue {
     tasks: VecDeque<Task>,
     idle: usize,
     threads: usize,
-    /// Requests under way.
-    active: usize,
-    /// Requests at once.
-    limit: usize,
+    /// Requests under way, deliveries aside.
+    active: Tally,
+    /// Of those at once.
+    places: Places,
+}
+
+impl Queue {
+    /// Whether there is a place for it. Deliveries have their own, of which no more are handed over.
+    fn has_place(&self, work: &Work) -> bool {
+        let Places { all, each } = self.places;
+        match (work.provider(), work.is_hurried()) {
+            (None, _) | (_, true) => true,
+            (Some(provider), false) => self.active.total() < all && self.active.at(provider) < each,
+        }
+    }
+
+    /// The first that has a place.
+    fn next(&mut self) -> Option<Task> {
+        let first = |task: &Task| self.has_place(&task.work);
+        let at = self.tasks.iter().position(first)?;
+        let task = self.tasks.remove(at)?;
+        if let Some(provider) = task.work.provider() {
+            self.active.add(provider);
+        }
+        Some(task)
+    }
 }
 
 struct Inner {
@@ -132,6 +159,26 @@ pub struct Pool {
 // A thread that panicked while it held a lock left nothing half done in it.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Work {
+    /// The provider that is called, if one is.
+    fn provider(&self) -> Option<&'static str> {
+        match self {
+            Self::Attempt { provider, .. } => Some(provider),
+            Self::Refresh { account, .. } => Some(account.1),
+            Self::Deliver { .. } => None,
+        }
+    }
+
+    fn is_hurried(&self) -> bool {
+        matches!(self, Self::Attempt { hurried: true, .. })
+    }
+
+    /// Whether it goes before what waits: others wait for a token.
+    fn is_first(&self) -> bool {
+        self.is_hurried() || matches!(self, Self::Refresh { .. })
+    }
 }
 
 impl Report {
@@ -163,8 +210,8 @@ impl Pool {
             tasks: VecDeque::new(),
             idle: 0,
             threads: 0,
-            active: 0,
-            limit: 1,
+            active: Tally::default(),
+            places: Places::new(1, 1),
         };
         let inner = Inner {
             queue: Mutex::new(queue),
@@ -183,13 +230,23 @@ impl Pool {
         self.ear.as_raw_fd()
     }
 
-    /// Hands work over; never waits. At most `limit` threads work at once, the rest queues.
-    pub fn submit(&self, work: Work, client: Arc<Client>, limit: usize) {
+    /// Hands work over; never waits. What has no place among `places` queues.
+    pub fn submit(&self, work: Work, client: Arc<Client>, places: Places) {
         let start = {
             let mut queue = lock(&self.inner.queue);
-            queue.tasks.push_back(Task { work, client });
-            queue.limit = limit.max(1);
-            let start = queue.tasks.len() > queue.idle && queue.threads < queue.limit;
+            let first = work.is_first();
+            let task = Task { work, client };
+            if first {
+                queue.tasks.push_front(task);
+            } else {
+                queue.tasks.push_back(task);
+            }
+            if queue.places != places {
+                queue.places = places;
+                self.inner.filled.notify_all();
+            }
+            let threads = places.all + AT_ONCE;
+            let start = queue.tasks.len() > queue.idle && queue.threads < threads;
             if start {
                 queue.threads += 1;
             }
@@ -246,10 +303,12 @@ impl Inner {
         }
     }
 
-    fn release(&self) {
+    fn release(&self, provider: Option<&'static str>) {
         let more = {
             let mut queue = lock(&self.queue);
-            queue.active -= 1;
+            if let Some(provider) = provider {
+                queue.active.remove(provider);
+            }
             !queue.tasks.is_empty()
         };
         if more {
@@ -261,11 +320,8 @@ impl Inner {
         let mut queue = lock(&self.queue);
         queue.idle += 1;
         loop {
-            if queue.active < queue.limit
-                && let Some(task) = queue.tasks.pop_front()
-            {
+            if let Some(task) = queue.next() {
                 queue.idle -= 1;
-                queue.active += 1;
                 return task;
             }
             queue = self
@@ -279,11 +335,13 @@ impl Inner {
 fn serve(inner: &Inner) {
     loop {
         let task = inner.take();
+        let provider = task.work.provider();
         let report = match task.work {
             Work::Attempt {
                 session,
                 provider,
                 flow,
+                ..
             } => {
                 let begun = Instant::now();
                 let end = guarded(|| advance(&task.client, flow))
@@ -319,7 +377,7 @@ fn serve(inner: &Inner) {
                 }
             }
         };
-        inner.release();
+        inner.release(provider);
         inner.report(report);
     }
 }

@@ -20,6 +20,31 @@ pub fn lanes() -> Vec<&'static str> {
     names.collect()
 }
 
+/// How many requests may be under way at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// In all.
+    pub all: usize,
+    /// At one provider.
+    pub each: usize,
+}
+
+impl Places {
+    /// With so many in all and so many providers that the operator has configured; 0 where that is
+    /// not known yet.
+    pub fn new(all: usize, configured: usize) -> Self {
+        let kept = if configured == 1 {
+            0
+        } else {
+            all.div_ceil(KEPT_FREE).min(all / 2)
+        };
+        Self {
+            all,
+            each: all - kept,
+        }
+    }
+}
+
 /// A count for each provider.
 #[derive(Clone, Debug, Default)]
 pub struct Tally(HashMap<&'static str, usize>);
@@ -78,8 +103,10 @@ impl Tried {
 
 /// Everything that decides.
 pub struct Rooms<'a> {
-    /// Requests at once, in all.
-    pub limit: usize,
+    /// Requests at once.
+    pub places: Places,
+    /// Requests that may wait for a place: one that becomes free is not to wait for a step.
+    pub ahead: usize,
     /// Providers that the operator has configured; 0 where that is not known yet.
     pub configured: usize,
     /// Holds in force.
@@ -112,7 +139,7 @@ impl Rooms<'_> {
 
     /// Takes a place for a request to a provider, if there is one.
     pub fn take(&mut self, provider: &'static str) -> bool {
-        let free = self.sending.total() < self.limit && self.share_left(provider) > 0;
+        let free = self.left() > 0 && self.share_left(provider) > 0;
         if free {
             self.sending.add(provider);
         }
@@ -132,14 +159,14 @@ impl Rooms<'_> {
         fits
     }
 
+    /// Requests that may be added.
+    pub fn left(&self) -> usize {
+        (self.places.all + self.ahead).saturating_sub(self.sending.total())
+    }
+
     /// What is left of a provider's share.
     fn share_left(&self, provider: &str) -> usize {
-        let kept = if self.configured == 1 {
-            0
-        } else {
-            self.limit.div_ceil(KEPT_FREE).min(self.limit / 2)
-        };
-        (self.limit - kept).saturating_sub(self.sending.at(provider))
+        (self.places.each + self.ahead).saturating_sub(self.sending.at(provider))
     }
 
     fn is_held(&self, provider: &str) -> bool {
@@ -150,7 +177,7 @@ impl Rooms<'_> {
 
     /// The lanes from which jobs may be claimed now.
     pub fn lanes(&self, breakers: &Breakers) -> Vec<Lane> {
-        let all = self.limit.saturating_sub(self.sending.total());
+        let all = self.left();
         let mut lanes = vec![Lane {
             name: ANY,
             room: all,
@@ -202,7 +229,8 @@ mod tests {
 
     fn rooms<'a>(limit: usize, configured: usize, holds: &'a [Held]) -> Rooms<'a> {
         Rooms {
-            limit,
+            places: Places::new(limit, configured),
+            ahead: 0,
             configured,
             holds,
             sending: Tally::default(),
@@ -242,6 +270,19 @@ mod tests {
             assert!(rooms.take("google_meet") && rooms.take("google_meet"));
             assert!(!rooms.take("google_meet"));
         }
+    }
+
+    #[test]
+    fn what_waits_for_a_place_takes_none_of_those_that_are_kept_for_the_other_provider() {
+        let none = Breakers::default();
+        let mut rooms = Rooms {
+            ahead: 8,
+            ..rooms(32, 2, &[])
+        };
+        while rooms.take("zoom") {}
+        assert_eq!(rooms.sending.at("zoom"), 38);
+        assert_eq!(room(&rooms, &none, "google_meet"), 2);
+        assert_eq!(rooms.places, Places { all: 32, each: 30 });
     }
 
     #[test]

@@ -22,7 +22,7 @@ use super::outcome::Office;
 use super::outlets::Outlets;
 use super::pace::MANY;
 use super::pool::{Account, End, Report};
-use super::rooms::{self, Breakers, Tally};
+use super::rooms::{self, Breakers, Places, Tally};
 use super::tokens::{self, Renewal};
 use crate::config::Settings;
 use crate::domain::breaker::Side;
@@ -61,6 +61,8 @@ pub struct View<'a> {
     pub granted: &'a VecDeque<(Flight, Secret)>,
     /// Requests at once; none while nothing may be called.
     pub limit: usize,
+    /// Requests beyond that, which wait for a place.
+    pub ahead: usize,
     /// Attempts that may be added before there are too many to hold in memory.
     pub spare: usize,
     /// Attempts that may be held in memory.
@@ -87,6 +89,13 @@ pub struct View<'a> {
     pub look: bool,
     /// Whether a row stopped the last step: each is looked at by itself then.
     pub careful: bool,
+}
+
+impl View<'_> {
+    /// Requests at once.
+    pub fn places(&self) -> Places {
+        Places::new(self.limit, self.configured)
+    }
 }
 
 /// What follows a committed step.
@@ -215,7 +224,7 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
                 careful::drain(mapped, &office)?
             } else {
                 let leave = new.calm.then(|| leave(view, &office)).flatten();
-                let room = view.sending.total() < view.limit;
+                let room = view.sending.total() < view.limit + view.ahead;
                 let rows = if room { view.at_once } else { MANY };
                 inbox::drain(mapped, rows, &rooms::lanes(), leave)?
             };
@@ -270,8 +279,8 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
     if deliver && view.limit > 0 {
         deliver::deliver(view, &office, &mut after)?;
     }
-    // The date of a request must not be much older than the request: none is marked that has to
-    // wait for a thread.
+    // The date of a request must not be much older than the request: few are marked that have to
+    // wait for a place, and a request that fails gets a new date, as all do after a crash.
     let queued = view.granted.iter().map(|(flight, _)| flight);
     let queued = queued.filter(|flight| after.dequeued.contains(&flight.claimed.session));
     let launched = after.launch.iter().map(|(flight, _)| flight);

@@ -66,6 +66,10 @@ impl Worker {
                 Part::Results => 0,
                 Part::Requests | Part::All { .. } => self.limit(),
             },
+            ahead: match part {
+                Part::Results => 0,
+                Part::Requests | Part::All { .. } => self.ahead(),
+            },
             at_once: self.at_once(),
             sending: &self.sending,
             breakers: &self.breakers,

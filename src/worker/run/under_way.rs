@@ -8,9 +8,9 @@ use pgrx::log;
 use uuid::Uuid;
 
 use super::super::access::Exchange;
-use super::super::deliver::AT_ONCE;
 use super::super::flight::Flight;
 use super::super::pool::{End, Report, Work};
+use super::super::rooms::Places;
 use super::super::step::After;
 use super::{FLIGHTS_PER_REQUEST, LOCKED_WAIT, UNSAVED_WAIT, Worker};
 use crate::domain::secret::Secret;
@@ -20,6 +20,9 @@ use crate::provider::Flow;
 use crate::store::jobs;
 use crate::store::stats::{self, Happened};
 
+/// Requests that wait for a place at most: about as many as become free during two steps.
+const AHEAD: usize = 32;
+
 impl Worker {
     /// Requests at once; none while nothing may be called.
     pub(super) fn limit(&self) -> usize {
@@ -28,6 +31,21 @@ impl Worker {
         } else {
             0
         }
+    }
+
+    /// Requests that may wait for a place, while there are jobs that only wait for room: each place
+    /// that becomes free has its next request then, without a step between them.
+    pub(super) fn ahead(&self) -> usize {
+        if self.backlog && self.pace.is_theirs(self.limit()) {
+            AHEAD.min(self.limit() / 4)
+        } else {
+            0
+        }
+    }
+
+    /// Whether another request may be handed over.
+    fn has_room(&self) -> bool {
+        self.limit() + self.ahead() > self.sending.total() && self.spare() > 0
     }
 
     /// Attempts that may be held in memory.
@@ -84,6 +102,7 @@ impl Worker {
             let work = Work::Attempt {
                 session,
                 provider,
+                hurried: flight.claimed.hurried,
                 flow,
             };
             self.submit(provider, work);
@@ -101,8 +120,8 @@ impl Worker {
         let Some(client) = &self.files.client else {
             return false;
         };
-        let threads = self.settings.concurrency + AT_ONCE;
-        self.pool.submit(work, Arc::clone(client), threads);
+        let places = Places::new(self.settings.concurrency, self.configured);
+        self.pool.submit(work, Arc::clone(client), places);
         true
     }
 
@@ -113,8 +132,7 @@ impl Worker {
         self.backlog
             && self.pace.is_theirs(self.limit())
             && self.trouble.is_none()
-            && self.limit() > self.sending.total()
-            && self.spare() > 0
+            && self.has_room()
             && !self.reports.is_empty()
             && self.reports.iter().all(Report::is_made)
     }
@@ -194,7 +212,7 @@ impl Worker {
         }
         // Without room nothing can begin, however due it is: the next end brings room.
         self.due = match after.next_due {
-            _ if self.limit() <= self.sending.total() || self.spare() == 0 => None,
+            _ if !self.has_room() => None,
             Some(0) if after.claimed == 0 => Some(Instant::now() + LOCKED_WAIT),
             Some(wait) => {
                 let wait = Duration::from_millis(u64::try_from(wait).unwrap_or(0));
