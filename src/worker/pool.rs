@@ -182,14 +182,6 @@ impl Work {
 }
 
 impl Report {
-    /// Whether a meeting was made, and nothing else happened.
-    pub fn is_made(&self) -> bool {
-        let Report::Attempt { end, .. } = self else {
-            return false;
-        };
-        matches!(end, End::Made(_))
-    }
-
     /// The provider that was called, if one was.
     pub fn provider(&self) -> Option<&'static str> {
         match self {

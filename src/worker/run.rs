@@ -266,11 +266,6 @@ impl Worker {
             {
                 self.apply(after);
             }
-            if self.requests_first()
-                && let Some(after) = self.step(Part::Requests, heed)?
-            {
-                self.apply(after);
-            }
             let look = look || self.more_inbox;
             if let Some(after) = self.step(Part::All { look }, heed)? {
                 self.careful = false;

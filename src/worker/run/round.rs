@@ -15,9 +15,7 @@ use crate::worker::step::{After, View, step};
 pub(super) enum Part {
     /// Writes what threads brought.
     Results,
-    /// Sends what waits.
-    Requests,
-    /// Both, after a look at the inbox where it may hold something.
+    /// And sends what waits, after a look at the inbox where it may hold something.
     All {
         /// Whether it may.
         look: bool,
@@ -41,7 +39,7 @@ impl Worker {
             done
         };
         if matches!(done, Ok(Some(_))) {
-            self.reports.drain(..self.reports_of(part));
+            self.reports.drain(..self.reports_of());
         }
         done
     }
@@ -64,11 +62,11 @@ impl Worker {
             granted: &self.granted,
             limit: match part {
                 Part::Results => 0,
-                Part::Requests | Part::All { .. } => self.limit(),
+                Part::All { .. } => self.limit(),
             },
             ahead: match part {
                 Part::Results => 0,
-                Part::Requests | Part::All { .. } => self.ahead(),
+                Part::All { .. } => self.ahead(),
             },
             at_once: self.at_once(),
             sending: &self.sending,
@@ -88,7 +86,7 @@ impl Worker {
             if heed && watch::altered() {
                 return Ok(None);
             }
-            let after = step(&view, &self.reports[..self.reports_of(part)])?;
+            let after = step(&view, &self.reports[..self.reports_of()])?;
             if honour && doubted.get() {
                 let code = PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR;
                 return Err(PgError::new(code, "a key is missing"));
@@ -103,10 +101,7 @@ impl Worker {
     }
 
     /// How many reports belong to a step.
-    fn reports_of(&self, part: Part) -> usize {
-        match part {
-            Part::Requests => 0,
-            Part::Results | Part::All { .. } => self.reports.len().min(self.at_once()),
-        }
+    fn reports_of(&self) -> usize {
+        self.reports.len().min(self.at_once())
     }
 }

@@ -125,18 +125,6 @@ impl Worker {
         true
     }
 
-    /// Whether jobs should be sent before what threads brought is written: a place that is free costs
-    /// every job that waits for one. Only meetings that were made wait for that; what went wrong may
-    /// say that nothing should be sent.
-    pub(super) fn requests_first(&self) -> bool {
-        self.backlog
-            && self.pace.is_theirs(self.limit())
-            && self.trouble.is_none()
-            && self.has_room()
-            && !self.reports.is_empty()
-            && self.reports.iter().all(Report::is_made)
-    }
-
     /// Does what a committed step asks for.
     pub(super) fn apply(&mut self, after: After) {
         // A commit that waits for a synchronous standby returns early when the process is told to
