@@ -274,6 +274,25 @@ pub fn postpone(
     Ok(state)
 }
 
+/// Gives a claimed job back as it was before the claim: nothing was sent.
+pub fn put_back(job: &Claimed, lane: &str) -> Result<State, PgError> {
+    const WHY: &str = "Nothing was sent: meetlink was stopped, or the provider was in trouble.";
+    let state = postpone(job, lane, Duration::ZERO, Reason::Interrupted.as_str(), WHY)?;
+    sql::execute(
+        "UPDATE meetlink.jobs \
+            SET provider = $2, account_id = $3, \
+                may_exist_since = pg_catalog.to_timestamp(0) + $4 * interval '1 us' \
+          WHERE session_id = $1",
+        &[
+            from_uuid(job.session).into(),
+            job.provider.as_deref().into(),
+            job.account.map(from_uuid).into(),
+            job.may_exist_since.map(|at| at.timestamp_micros()).into(),
+        ],
+    )?;
+    Ok(state)
+}
+
 /// Tells listeners that a session's state changed.
 pub fn announce(session: Uuid, state: State) {
     let payload = serde_json::json!({

@@ -10,8 +10,8 @@ use uuid::Uuid;
 use super::careful;
 use super::flight::{Clients, Desk, Flight, Ready, prepare};
 use super::outcome::Office;
-use super::rooms::{Rooms, Tally};
-use super::step::{After, View, still_in_doubt};
+use super::rooms::{Rooms, Tally, Turn};
+use super::step::{After, View, put_back, still_in_doubt};
 use super::tokens::{self, UnderWay};
 use crate::config::Settings;
 use crate::domain::failure::Reason;
@@ -82,17 +82,25 @@ pub fn depart(
     let holds = if calm { Vec::new() } else { holds::holds()? };
     let mut rooms = rooms(view, &holds);
     for (flight, _) in view.granted {
-        let name = flight.provider.name();
-        if rooms.is_open(name, &office.breakers.borrow()) && rooms.take(name) {
-            after.dequeued.push(flight.claimed.session);
+        match rooms.turn(
+            flight.provider.name(),
+            flight.claimed.hurried,
+            &office.breakers.borrow(),
+        ) {
+            Turn::Now => after.dequeued.push(flight.claimed.session),
+            Turn::Later => {}
+            Turn::Back => put_back(flight, after)?,
         }
     }
     for (flight, token) in std::mem::take(&mut after.granted) {
-        let name = flight.provider.name();
-        if rooms.is_open(name, &office.breakers.borrow()) && rooms.take(name) {
-            after.launch.push((flight, token));
-        } else {
-            after.granted.push((flight, token));
+        match rooms.turn(
+            flight.provider.name(),
+            flight.claimed.hurried,
+            &office.breakers.borrow(),
+        ) {
+            Turn::Now => after.launch.push((flight, token)),
+            Turn::Later => after.granted.push((flight, token)),
+            Turn::Back => put_back(&flight, after)?,
         }
     }
     for (flight, exchange) in &after.renew {
@@ -101,7 +109,7 @@ pub fn depart(
         }
     }
     let (expected, others) = (new.begun.len(), new.jobs);
-    claim(view, mapped, office, &mut rooms, new, after)?;
+    let filled = claim(view, mapped, office, &mut rooms, new, after)?;
     let sent = after.launch.len() + after.renew.len();
     if calm && others == 0 && sent == expected {
         (after.idle, after.backlog) = (true, Some(false));
@@ -124,8 +132,8 @@ pub fn depart(
     after.backlog = match due {
         Some(0) => Some(true),
         _ if all_lanes => Some(false),
-        // Nobody has asked for those of a lane that has no room.
-        _ => (others > 0).then_some(true),
+        // Nobody has asked for those of a lane that has no room; what filled it seldom was all.
+        _ => (others > 0 || filled).then_some(true),
     };
     after.next_due = due.into_iter().chain(rooms.next_end()).min();
     // One may have begun in this very step.
@@ -140,7 +148,8 @@ pub(super) fn oauth_clients() -> Result<Clients, PgError> {
         .collect())
 }
 
-/// Claims jobs of the lanes that have room, and decides about each.
+/// Claims jobs of the lanes that have room, and decides about each. Gives whether there may be more
+/// than there was room for.
 fn claim(
     view: &View<'_>,
     mapped: &Mapped,
@@ -148,11 +157,11 @@ fn claim(
     rooms: &mut Rooms<'_>,
     new: New,
     after: &mut After,
-) -> Result<(), PgError> {
+) -> Result<bool, PgError> {
     let lanes = rooms.lanes(&office.breakers.borrow());
     let limit = rooms.left().min(view.spare).min(view.at_once);
     if limit == 0 && new.begun.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     let (holder, lease) = (process::my_pid(), lease(view.settings));
     let claimed = if new.begun.is_empty() {
@@ -171,8 +180,10 @@ fn claim(
         .map(|(fresh, _)| (fresh.session, fresh))
         .collect();
     if claimed.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
+    let least = lanes.iter().map(|lane| lane.room).min();
+    let filled = claimed.len() >= limit.min(least.unwrap_or(limit));
     after.claimed = claimed.len();
     let loaded = if view.careful {
         careful::load_each(mapped, office, &claimed)?
@@ -235,7 +246,7 @@ fn claim(
     });
     jobs::make_claimed(&launched.collect::<Vec<_>>(), holder, lease)?;
     after.begun = unmade.into_keys().collect();
-    Ok(())
+    Ok(filled)
 }
 
 /// What claimed jobs are about.

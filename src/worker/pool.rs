@@ -1,6 +1,5 @@
 //! Threads for HTTP. No Postgres here, ever: values go in, values come out.
 
-use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -9,13 +8,15 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+mod queue;
 #[cfg(test)]
 mod tests;
 mod work;
+use queue::{Queue, Task};
 use work::{advance, guarded, internal_fault, refresh, send, undone};
 
 use super::deliver::{AT_ONCE, Parcel};
-use super::rooms::{Places, Tally};
+use super::rooms::Places;
 use crate::domain::failure::{Class, Failure, Reason};
 use crate::domain::meeting::Meeting;
 use crate::domain::notice::Channel;
@@ -30,6 +31,17 @@ const STACK: usize = 512 * 1024;
 /// A tutor at a provider: what a refresh is for.
 pub type Account = (Uuid, &'static str);
 
+/// When an attempt may begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Somebody waits for it: at once, whatever else is under way.
+    Hurried,
+    /// It has begun, and goes on when there is a place.
+    Begun,
+    /// When there is a place. Nothing of it was sent: it can be taken back.
+    New,
+}
+
 /// Something to do for a thread.
 pub enum Work {
     /// Go on with an attempt.
@@ -38,8 +50,8 @@ pub enum Work {
         session: Uuid,
         /// Where.
         provider: &'static str,
-        /// Whether somebody waits for it: it goes first, whatever else is under way.
-        hurried: bool,
+        /// When it may begin.
+        turn: Turn,
         /// The attempt.
         flow: Box<dyn Flow>,
     },
@@ -47,6 +59,8 @@ pub enum Work {
     Refresh {
         /// Whose.
         account: Account,
+        /// Whether somebody waits for it.
+        hurried: bool,
         /// Who reads the answer.
         provider: &'static dyn Provider,
         /// The request.
@@ -71,6 +85,8 @@ pub enum End {
     Removed,
     /// It failed.
     Failed(Failure),
+    /// It was taken back before it began.
+    Untouched,
     /// It wants to go on after a while.
     Paused(Box<dyn Flow>, Duration),
 }
@@ -106,43 +122,6 @@ pub enum Report {
     },
 }
 
-struct Task {
-    work: Work,
-    client: Arc<Client>,
-}
-
-struct Queue {
-    tasks: VecDeque<Task>,
-    idle: usize,
-    threads: usize,
-    /// Requests under way, deliveries aside.
-    active: Tally,
-    /// Of those at once.
-    places: Places,
-}
-
-impl Queue {
-    /// Whether there is a place for it. Deliveries have their own, of which no more are handed over.
-    fn has_place(&self, work: &Work) -> bool {
-        let Places { all, each } = self.places;
-        match (work.provider(), work.is_hurried()) {
-            (None, _) | (_, true) => true,
-            (Some(provider), false) => self.active.total() < all && self.active.at(provider) < each,
-        }
-    }
-
-    /// The first that has a place.
-    fn next(&mut self) -> Option<Task> {
-        let first = |task: &Task| self.has_place(&task.work);
-        let at = self.tasks.iter().position(first)?;
-        let task = self.tasks.remove(at)?;
-        if let Some(provider) = task.work.provider() {
-            self.active.add(provider);
-        }
-        Some(task)
-    }
-}
-
 struct Inner {
     queue: Mutex<Queue>,
     filled: Condvar,
@@ -161,27 +140,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Work {
-    /// The provider that is called, if one is.
-    fn provider(&self) -> Option<&'static str> {
-        match self {
-            Self::Attempt { provider, .. } => Some(provider),
-            Self::Refresh { account, .. } => Some(account.1),
-            Self::Deliver { .. } => None,
-        }
-    }
-
-    fn is_hurried(&self) -> bool {
-        matches!(self, Self::Attempt { hurried: true, .. })
-    }
-
-    /// Whether it goes before what waits: others wait for a token.
-    fn is_first(&self) -> bool {
-        self.is_hurried() || matches!(self, Self::Refresh { .. })
-    }
-}
-
 impl Report {
+    /// Whether it tells of an attempt that failed.
+    pub fn is_failed_attempt(&self) -> bool {
+        matches!(
+            self,
+            Self::Attempt {
+                end: End::Failed(_),
+                ..
+            }
+        )
+    }
+
     /// The provider that was called, if one was.
     pub fn provider(&self) -> Option<&'static str> {
         match self {
@@ -198,15 +168,8 @@ impl Pool {
         let (bell, ear) = UnixStream::pair()?;
         bell.set_nonblocking(true)?;
         ear.set_nonblocking(true)?;
-        let queue = Queue {
-            tasks: VecDeque::new(),
-            idle: 0,
-            threads: 0,
-            active: Tally::default(),
-            places: Places::new(1, 1),
-        };
         let inner = Inner {
-            queue: Mutex::new(queue),
+            queue: Mutex::new(Queue::new()),
             filled: Condvar::new(),
             reports: Mutex::new(Vec::new()),
             bell,
@@ -226,13 +189,7 @@ impl Pool {
     pub fn submit(&self, work: Work, client: Arc<Client>, places: Places) {
         let start = {
             let mut queue = lock(&self.inner.queue);
-            let first = work.is_first();
-            let task = Task { work, client };
-            if first {
-                queue.tasks.push_front(task);
-            } else {
-                queue.tasks.push_back(task);
-            }
+            queue.add(Task { work, client });
             if queue.places != places {
                 queue.places = places;
                 self.inner.filled.notify_all();
@@ -277,6 +234,12 @@ impl Pool {
         }
     }
 
+    /// Takes back what waits for a place: it comes in as [`End::Untouched`].
+    pub fn recall(&self) {
+        let back = lock(&self.inner.queue).recall(None);
+        self.inner.give_back(back);
+    }
+
     /// Takes the reports that have come in.
     pub fn reports(&self) -> Vec<Report> {
         let mut sink = [0u8; 64];
@@ -295,17 +258,42 @@ impl Inner {
         }
     }
 
-    fn release(&self, provider: Option<&'static str>) {
-        let more = {
+    fn give_back(&self, untouched: Vec<Work>) {
+        for work in untouched {
+            if let Work::Attempt {
+                session, provider, ..
+            } = work
+            {
+                let (end, took) = (End::Untouched, Duration::ZERO);
+                self.report(Report::Attempt {
+                    session,
+                    provider,
+                    end,
+                    took,
+                });
+            }
+        }
+    }
+
+    /// Brings a report, and makes its place free. What went wrong may say that nothing should be
+    /// sent to that provider: what waits for the place comes back first.
+    fn end(&self, provider: Option<&'static str>, report: Report) {
+        let (more, back) = {
             let mut queue = lock(&self.queue);
+            let mut back = Vec::new();
             if let Some(provider) = provider {
+                if report.is_failed_attempt() {
+                    back = queue.recall(Some(provider));
+                }
                 queue.active.remove(provider);
             }
-            !queue.tasks.is_empty()
+            (!queue.tasks.is_empty(), back)
         };
         if more {
             self.filled.notify_one();
         }
+        self.report(report);
+        self.give_back(back);
     }
 
     fn take(&self) -> Task {
@@ -350,6 +338,7 @@ fn serve(inner: &Inner) {
                 account,
                 provider,
                 request,
+                ..
             } => {
                 let result = guarded(|| refresh(&task.client, provider, &request))
                     .unwrap_or_else(|| Err(internal_fault()));
@@ -369,7 +358,6 @@ fn serve(inner: &Inner) {
                 }
             }
         };
-        inner.release(provider);
-        inner.report(report);
+        inner.end(provider, report);
     }
 }

@@ -71,6 +71,11 @@ impl Tally {
     pub fn total(&self) -> usize {
         self.0.values().sum()
     }
+
+    /// So many in all, where each provider counts for so many at most.
+    pub fn total_up_to(&self, most: usize) -> usize {
+        self.0.values().map(|count| *count.min(&most)).sum()
+    }
 }
 
 /// The circuit breakers of all providers.
@@ -99,6 +104,17 @@ impl Tried {
     pub fn at(&self, provider: &'static str, side: Side) -> bool {
         self.0.contains(&(provider, side))
     }
+}
+
+/// What becomes of an attempt that has its token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It leaves.
+    Now,
+    /// It waits for a place.
+    Later,
+    /// Its provider is not called for a while: its token would not keep so long.
+    Back,
 }
 
 /// Everything that decides.
@@ -146,6 +162,21 @@ impl Rooms<'_> {
         free
     }
 
+    /// Decides about an attempt that has its token, and takes a place for it if it leaves. Somebody
+    /// who waits for it goes before all.
+    pub fn turn(&mut self, provider: &'static str, hurried: bool, breakers: &Breakers) -> Turn {
+        if hurried {
+            self.sending.add(provider);
+            Turn::Now
+        } else if !self.is_open(provider, breakers) {
+            Turn::Back
+        } else if self.take(provider) {
+            Turn::Now
+        } else {
+            Turn::Later
+        }
+    }
+
     /// Takes an attempt in, whose job's lane may have been another provider's: into memory, and if
     /// it `sends` something now, with a place for that. Somebody who waits for it goes before all.
     pub fn admit(&mut self, provider: &'static str, hurried: bool, sends: bool) -> bool {
@@ -161,7 +192,9 @@ impl Rooms<'_> {
 
     /// Requests that may be added.
     pub fn left(&self) -> usize {
-        (self.places.all + self.ahead).saturating_sub(self.sending.total())
+        // What goes on after a rest asks for no room: it takes none of another provider's.
+        let sending = self.sending.total_up_to(self.places.each + self.ahead);
+        (self.places.all + self.ahead).saturating_sub(sending)
     }
 
     /// What is left of a provider's share.
@@ -283,6 +316,29 @@ mod tests {
         assert_eq!(rooms.sending.at("zoom"), 38);
         assert_eq!(room(&rooms, &none, "google_meet"), 2);
         assert_eq!(rooms.places, Places { all: 32, each: 30 });
+    }
+
+    #[test]
+    fn an_attempt_with_its_token_waits_for_a_place_but_not_for_a_hold() {
+        let none = Breakers::default();
+        let mut full = rooms(4, 2, &[]);
+        while full.take("zoom") {}
+        assert_eq!(full.turn("zoom", false, &none), Turn::Later);
+        assert_eq!(full.turn("zoom", true, &none), Turn::Now);
+        assert_eq!(full.turn("google_meet", false, &none), Turn::Now);
+        let holds = [hold("zoom", Side::Meetings)];
+        let mut held = rooms(4, 2, &holds);
+        assert_eq!(held.turn("zoom", false, &none), Turn::Back);
+        assert_eq!(held.turn("zoom", true, &none), Turn::Now);
+    }
+
+    #[test]
+    fn attempts_that_go_on_after_a_rest_take_no_place_of_the_other_provider() {
+        let mut rooms = rooms(32, 2, &[]);
+        for _ in 0..300 {
+            rooms.sending.add("google_meet");
+        }
+        assert_eq!(room(&rooms, &Breakers::default(), "zoom"), 2);
     }
 
     #[test]

@@ -93,6 +93,8 @@ struct Worker {
     granted: VecDeque<(Flight, Secret)>,
     /// Requests under way.
     sending: Tally,
+    /// Until when none is to wait for a place.
+    wary_until: Option<Instant>,
     /// What is known of the providers as a whole.
     breakers: Breakers,
     /// Providers that the operator has configured; 0 where that is not known yet.
@@ -157,6 +159,7 @@ impl Worker {
             renewals: HashMap::new(),
             granted: VecDeque::new(),
             sending: Tally::default(),
+            wary_until: None,
             breakers: Breakers::default(),
             configured: 0,
             resting: Vec::new(),
@@ -204,6 +207,7 @@ impl Worker {
                 self.chores = Chores::new();
                 self.deliver_at = Some(Instant::now());
             }
+            self.hold_back(reloaded);
             // The flags go down before the look, so that whatever comes later raises them again.
             let rung = self.slot.take_wake();
             self.changed |= self.slot.take_changed();
@@ -233,6 +237,7 @@ impl Worker {
                     Err(error) => self.note_trouble(&error),
                 }
             }
+            self.hold_back(false);
             self.rest();
         }
     }

@@ -324,6 +324,7 @@ fn attempt_ended(
     let name = flight.provider.name();
     let outage = match end {
         End::Paused(..) | End::Made(_) => return Ok(()),
+        End::Untouched => return put_back(flight, after),
         End::Removed => {
             office.note_good(name, Side::Meetings)?;
             None
@@ -333,7 +334,7 @@ fn attempt_ended(
         }
     };
     let failure = match end {
-        End::Paused(..) | End::Made(_) => return Ok(()),
+        End::Paused(..) | End::Made(_) | End::Untouched => return Ok(()),
         End::Removed => {
             office.removed(flight)?;
             after.landed.push(session);
@@ -364,6 +365,15 @@ fn attempt_ended(
     };
     let provider = Some(flight.provider);
     office.failed(&flight.claimed, provider, Some(flight), failure, outage)?;
+    after.landed.push(session);
+    Ok(())
+}
+
+/// Gives the job of an attempt back of which nothing was sent.
+pub(super) fn put_back(flight: &Flight, after: &mut After) -> Result<(), PgError> {
+    let session = flight.claimed.session;
+    let state = jobs::put_back(&flight.claimed, flight.provider.name())?;
+    jobs::announce(session, state);
     after.landed.push(session);
     Ok(())
 }

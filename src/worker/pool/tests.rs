@@ -9,19 +9,26 @@ use crate::provider::{Event, Step};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Tells that it begins, and goes on when it is told to.
+/// Tells that it begins, and ends when it is told how: well, or not.
 struct Held {
     name: &'static str,
     began: Sender<&'static str>,
-    go: Receiver<()>,
+    go: Receiver<bool>,
 }
 
 impl Flow for Held {
     fn next(&mut self, _: Event, _: DateTime<Utc>) -> Step {
         self.began.send(self.name).expect("somebody listens");
-        self.go.recv_timeout(PATIENCE).expect("a word");
-        Step::Removed
+        if self.go.recv_timeout(PATIENCE).expect("a word") {
+            Step::Removed
+        } else {
+            Step::Failed(internal_fault())
+        }
     }
+}
+
+fn id(name: &str) -> Uuid {
+    Uuid::from_u128(name.bytes().fold(0, |id, byte| id << 8 | u128::from(byte)))
 }
 
 struct Stage {
@@ -43,7 +50,7 @@ impl Stage {
     }
 
     /// Hands an attempt over; what is sent on the channel lets it end.
-    fn submit(&self, name: &'static str, provider: &'static str, hurried: bool) -> Sender<()> {
+    fn submit(&self, name: &'static str, provider: &'static str, turn: Turn) -> Sender<bool> {
         let (word, go) = channel();
         let flow = Held {
             name,
@@ -51,9 +58,9 @@ impl Stage {
             go,
         };
         let work = Work::Attempt {
-            session: Uuid::nil(),
+            session: id(name),
             provider,
-            hurried,
+            turn,
             flow: Box::new(flow),
         };
         self.pool
@@ -71,6 +78,20 @@ impl Stage {
         began
     }
 
+    /// Names of those that came back before they began.
+    fn untouched(&self) -> Vec<Uuid> {
+        let reports = self.pool.reports().into_iter();
+        let untouched = reports.filter_map(|report| match report {
+            Report::Attempt {
+                session,
+                end: End::Untouched,
+                ..
+            } => Some(session),
+            _ => None,
+        });
+        untouched.collect()
+    }
+
     fn active(&self) -> usize {
         lock(&self.pool.inner.queue).active.total()
     }
@@ -80,12 +101,12 @@ impl Stage {
 fn a_place_that_becomes_free_is_taken_by_the_next_that_waits() {
     let stage = Stage::new(2, 2);
     let words: Vec<_> = ["1", "2", "3", "4"]
-        .map(|name| stage.submit(name, "zoom", false))
+        .map(|name| stage.submit(name, "zoom", Turn::New))
         .into();
     assert_eq!(stage.next_few(2), ["1", "2"]);
     for (ends, begins) in [(0, "3"), (1, "4")] {
         assert_eq!(stage.active(), 2);
-        words[ends].send(()).expect("it listens");
+        words[ends].send(true).expect("it listens");
         // Nobody has taken a report: no step of the worker is needed for it.
         assert_eq!(stage.next(), begins);
     }
@@ -95,21 +116,54 @@ fn a_place_that_becomes_free_is_taken_by_the_next_that_waits() {
 #[test]
 fn what_waits_for_one_provider_holds_up_no_other() {
     let stage = Stage::new(3, 2);
-    let words = ["z1", "z2", "z3"].map(|name| stage.submit(name, "zoom", false));
-    let _google = stage.submit("g1", "google_meet", false);
+    let words = ["z1", "z2", "z3"].map(|name| stage.submit(name, "zoom", Turn::New));
+    let _google = stage.submit("g1", "google_meet", Turn::New);
     assert_eq!(stage.next_few(3), ["g1", "z1", "z2"]);
-    words[0].send(()).expect("it listens");
+    words[0].send(true).expect("it listens");
     assert_eq!(stage.next(), "z3");
 }
 
 #[test]
 fn what_somebody_waits_for_begins_although_every_place_is_taken() {
     let stage = Stage::new(1, 1);
-    let words = ["first", "second"].map(|name| stage.submit(name, "zoom", false));
+    let words = ["first", "second"].map(|name| stage.submit(name, "zoom", Turn::New));
     assert_eq!(stage.next(), "first");
-    let hurried = stage.submit("hurried", "zoom", true);
+    let hurried = stage.submit("hurried", "zoom", Turn::Hurried);
     assert_eq!(stage.next(), "hurried");
-    hurried.send(()).expect("it listens");
-    words[0].send(()).expect("it listens");
+    hurried.send(true).expect("it listens");
+    words[0].send(true).expect("it listens");
     assert_eq!(stage.next(), "second");
+}
+
+#[test]
+fn what_has_not_begun_is_taken_back() {
+    let stage = Stage::new(1, 1);
+    let _first = stage.submit("first", "zoom", Turn::New);
+    assert_eq!(stage.next(), "first");
+    let _waiting = ["z", "g"].map(|name| stage.submit(name, "zoom", Turn::New));
+    let _rested = stage.submit("rested", "zoom", Turn::Begun);
+    stage.pool.recall();
+    assert_eq!(stage.untouched(), [id("z"), id("g")]);
+    let left = lock(&stage.pool.inner.queue).tasks.len();
+    assert_eq!(left, 1, "one that has begun goes on");
+}
+
+#[test]
+fn after_a_failure_nothing_more_begins_at_that_provider() {
+    let stage = Stage::new(2, 1);
+    let failing = stage.submit("z1", "zoom", Turn::New);
+    let good = stage.submit("g1", "google_meet", Turn::New);
+    assert_eq!(stage.next_few(2), ["g1", "z1"]);
+    let _more = [("z2", "zoom"), ("g2", "google_meet"), ("z3", "zoom")]
+        .map(|(name, provider)| stage.submit(name, provider, Turn::New));
+    failing.send(false).expect("it listens");
+    let mut back = Vec::new();
+    let begun = Instant::now();
+    while back.len() < 2 && begun.elapsed() < PATIENCE {
+        back.extend(stage.untouched());
+        std::thread::yield_now();
+    }
+    assert_eq!(back, [id("z2"), id("z3")]);
+    good.send(true).expect("it listens");
+    assert_eq!(stage.next(), "g2");
 }

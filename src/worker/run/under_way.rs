@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::super::access::Exchange;
 use super::super::flight::Flight;
-use super::super::pool::{End, Report, Work};
+use super::super::pool::{End, Report, Turn, Work};
 use super::super::rooms::Places;
 use super::super::step::After;
 use super::{FLIGHTS_PER_REQUEST, LOCKED_WAIT, UNSAVED_WAIT, Worker};
@@ -20,6 +20,8 @@ use crate::provider::Flow;
 use crate::store::jobs;
 use crate::store::stats::{self, Happened};
 
+/// For so long after a failure none waits for a place: what goes wrong may go wrong for all.
+const WARY: Duration = Duration::from_secs(1);
 /// Requests that wait for a place at most: about as many as become free during two steps.
 const AHEAD: usize = 32;
 
@@ -36,7 +38,8 @@ impl Worker {
     /// Requests that may wait for a place, while there are jobs that only wait for room: each place
     /// that becomes free has its next request then, without a step between them.
     pub(super) fn ahead(&self) -> usize {
-        if self.backlog && self.pace.is_theirs(self.limit()) {
+        let wary = self.wary_until.is_some_and(|until| until > Instant::now());
+        if self.backlog && !wary && self.pace.is_theirs(self.limit()) {
             AHEAD.min(self.limit() / 4)
         } else {
             0
@@ -45,7 +48,26 @@ impl Worker {
 
     /// Whether another request may be handed over.
     fn has_room(&self) -> bool {
-        self.limit() + self.ahead() > self.sending.total() && self.spare() > 0
+        let places = Places::new(self.limit(), self.configured);
+        let sending = self.sending.total_up_to(places.each + self.ahead());
+        places.all + self.ahead() > sending && self.spare() > 0
+    }
+
+    /// Takes back what has not begun where nothing should begin now. A token that was just renewed
+    /// would not keep either.
+    pub(super) fn hold_back(&mut self, changed: bool) {
+        if changed || self.limit() == 0 || self.mapped.is_none() || self.trouble.is_some() {
+            self.pool.recall();
+        }
+        if self.limit() == 0 || self.mapped.is_none() {
+            let back = std::mem::take(&mut self.granted).into_iter();
+            self.reports.extend(back.map(|(flight, _)| Report::Attempt {
+                session: flight.claimed.session,
+                provider: flight.provider.name(),
+                end: End::Untouched,
+                took: Duration::ZERO,
+            }));
+        }
     }
 
     /// Attempts that may be held in memory.
@@ -66,8 +88,13 @@ impl Worker {
                 Some(provider) => self.sending.remove(provider),
                 None => self.parcels = self.parcels.saturating_sub(1),
             }
-            if let Report::Attempt { took, .. } = &report {
+            if let Report::Attempt { took, end, .. } = &report
+                && !matches!(end, End::Untouched)
+            {
                 self.pace.note(*took);
+            }
+            if report.is_failed_attempt() {
+                self.wary_until = Some(Instant::now() + WARY);
             }
             match report {
                 Report::Attempt {
@@ -92,17 +119,18 @@ impl Worker {
             awake.push((session, flow));
         }
         for (session, flow) in awake {
-            self.submit_attempt(session, flow);
+            self.submit_attempt(session, flow, Turn::Begun);
         }
     }
 
-    fn submit_attempt(&mut self, session: Uuid, flow: Box<dyn Flow>) {
+    fn submit_attempt(&mut self, session: Uuid, flow: Box<dyn Flow>, turn: Turn) {
         if let Some(flight) = self.flights.get(&session) {
             let provider = flight.provider.name();
+            let hurried = flight.claimed.hurried;
             let work = Work::Attempt {
                 session,
                 provider,
-                hurried: flight.claimed.hurried,
+                turn: if hurried { Turn::Hurried } else { turn },
                 flow,
             };
             self.submit(provider, work);
@@ -235,7 +263,7 @@ impl Worker {
         let flow = flight.flow(&self.settings, token);
         self.flights.insert(session, flight);
         if let Some(flow) = flow {
-            self.submit_attempt(session, flow);
+            self.submit_attempt(session, flow, Turn::New);
         }
     }
 
@@ -249,6 +277,7 @@ impl Worker {
             renewal.traded = Some(traded);
             let work = Work::Refresh {
                 account,
+                hurried: flight.claimed.hurried,
                 provider,
                 request,
             };

@@ -1,0 +1,108 @@
+//! What waits for a thread, and which of it may begin.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::{Turn, Work};
+use crate::net::Client;
+use crate::worker::rooms::{Places, Tally};
+
+pub(super) struct Task {
+    pub work: Work,
+    pub client: Arc<Client>,
+}
+
+pub(super) struct Queue {
+    pub tasks: VecDeque<Task>,
+    pub idle: usize,
+    pub threads: usize,
+    /// Requests under way, deliveries aside.
+    pub active: Tally,
+    /// Of those at once.
+    pub places: Places,
+}
+
+impl Work {
+    /// The provider that is called, if one is.
+    pub(super) fn provider(&self) -> Option<&'static str> {
+        match self {
+            Self::Attempt { provider, .. } => Some(provider),
+            Self::Refresh { account, .. } => Some(account.1),
+            Self::Deliver { .. } => None,
+        }
+    }
+
+    fn is_hurried(&self) -> bool {
+        match self {
+            Self::Attempt { turn, .. } => *turn == Turn::Hurried,
+            Self::Refresh { hurried, .. } => *hurried,
+            Self::Deliver { .. } => false,
+        }
+    }
+
+    /// Whether it goes before what waits: others wait for a token.
+    fn is_first(&self) -> bool {
+        self.is_hurried() || matches!(self, Self::Refresh { .. })
+    }
+
+    /// Whether nothing of it was sent, and nobody waits for it.
+    fn is_untouched(&self) -> bool {
+        matches!(self, Self::Attempt { turn, .. } if *turn == Turn::New)
+    }
+}
+
+impl Queue {
+    pub fn new() -> Self {
+        Self {
+            tasks: VecDeque::new(),
+            idle: 0,
+            threads: 0,
+            active: Tally::default(),
+            places: Places::new(1, 1),
+        }
+    }
+
+    pub fn add(&mut self, task: Task) {
+        let first = |task: &Task| task.work.is_first();
+        let at = if first(&task) {
+            self.tasks.iter().take_while(|task| first(task)).count()
+        } else {
+            self.tasks.len()
+        };
+        self.tasks.insert(at, task);
+    }
+
+    /// Whether there is a place for it. Deliveries have their own, of which no more are handed over.
+    fn has_place(&self, work: &Work) -> bool {
+        let Places { all, each } = self.places;
+        match (work.provider(), work.is_hurried()) {
+            (None, _) | (_, true) => true,
+            (Some(provider), false) => self.active.total() < all && self.active.at(provider) < each,
+        }
+    }
+
+    /// The first that has a place; it is under way then.
+    pub fn next(&mut self) -> Option<Task> {
+        let at = self.tasks.iter().position(|t| self.has_place(&t.work))?;
+        let task = self.tasks.remove(at)?;
+        if let Some(provider) = task.work.provider() {
+            self.active.add(provider);
+        }
+        Some(task)
+    }
+
+    /// Takes back what has not begun, of one provider or of all.
+    pub fn recall(&mut self, provider: Option<&'static str>) -> Vec<Work> {
+        let (mut back, mut left) = (Vec::new(), VecDeque::new());
+        for task in std::mem::take(&mut self.tasks) {
+            let theirs = provider.is_none() || task.work.provider() == provider;
+            if theirs && task.work.is_untouched() {
+                back.push(task.work);
+            } else {
+                left.push_back(task);
+            }
+        }
+        self.tasks = left;
+        back
+    }
+}

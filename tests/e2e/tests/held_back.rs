@@ -1,0 +1,132 @@
+//! What waits for a place or has just got its token, where nothing should begin any more.
+
+#[path = "support/life.rs"]
+mod life;
+#[path = "support/cases.rs"]
+mod support;
+
+use life::seed;
+use meetlink_e2e::app::{App, SOON};
+use meetlink_e2e::wait;
+use meetlink_simulator::Provider::{Google, Zoom};
+use meetlink_simulator::{Call, Latency, Options, Rule};
+use support::prov::stale_tutor;
+use support::trouble;
+
+fn slow(api_ms: u64, token_ms: u64) -> Options {
+    let latency = Latency { api_ms, token_ms };
+    Options {
+        google_latency: latency,
+        zoom_latency: latency,
+        ..Options::default()
+    }
+}
+
+/// Sessions in a state.
+fn count(app: &App, state: &str) -> i64 {
+    app.client()
+        .query_one(
+            "SELECT count(*) FROM meetlink.jobs WHERE state = $1",
+            &[&state],
+        )
+        .expect("a count")
+        .get(0)
+}
+
+fn switch_off(app: &mut App) {
+    app.cluster.set("meetlink.enabled", "off");
+    app.wait_until(
+        "the worker to be switched off",
+        "SELECT state = 'disabled' FROM meetlink.workers",
+    );
+}
+
+#[test]
+fn what_waits_for_a_place_does_not_leave_once_meetlink_is_switched_off() {
+    let mut app = App::with_simulator(slow(1_000, 0), |options| options);
+    let people = (app.tutor(Zoom, "Zoe"), app.person("student", "Sam"));
+    seed(&mut app.client(), people, Zoom, 100);
+    wait::until_true(SOON, "more to be ready than may be sent", || {
+        count(&app, "creating") > 30
+    });
+    assert!(
+        app.simulator.in_flight(Zoom).max <= 30,
+        "of 32, two are kept"
+    );
+    switch_off(&mut app);
+    let calls = app.simulator.journal_len();
+    wait::until_true(SOON, "what is under way to end", || {
+        count(&app, "creating") == 0
+    });
+    assert_eq!(app.simulator.journal_len(), calls, "nobody is called");
+    assert_eq!(count(&app, "in_doubt"), 0, "nothing was sent of the others");
+    let made = app.simulator.meetings_ever(Zoom).len();
+    assert_eq!(count(&app, "ready"), made as i64);
+    assert!(made < 100);
+
+    app.cluster.set("meetlink.enabled", "on");
+    wait::until_true(SOON, "the other links", || count(&app, "ready") == 100);
+    assert_eq!(app.simulator.meetings_ever(Zoom).len(), 100);
+    let again: bool = app.value("SELECT bool_or(attempts <> 1) FROM meetlink.jobs");
+    assert!(!again, "no attempt was used up");
+}
+
+#[test]
+fn a_pause_leaves_nobody_in_doubt() {
+    // Longer than half of the patience: a second round would be cut off.
+    let app = App::with_simulator(slow(1_800, 0), |options| options);
+    let people = (app.tutor(Zoom, "Zoe"), app.person("student", "Sam"));
+    let mut client = app.client();
+    seed(&mut client, people, Zoom, 60);
+    wait::until_true(SOON, "more to be ready than may be sent", || {
+        count(&app, "creating") > 30
+    });
+    client.batch_execute("SELECT meetlink_pause()").unwrap();
+    app.wait_until(
+        "the worker to be gone",
+        "SELECT NOT EXISTS (SELECT FROM meetlink.workers WHERE pid IS NOT NULL)",
+    );
+    client.batch_execute("SELECT meetlink_resume()").unwrap();
+    wait::until_true(SOON, "all links", || count(&app, "ready") == 60);
+    let doubts: i64 = app.value("SELECT count(*) FROM meetlink.attempts WHERE class <> 'made'");
+    assert_eq!(doubts, 0);
+}
+
+#[test]
+fn a_token_that_came_while_meetlink_was_off_is_not_kept_until_it_is_over() {
+    let mut app = App::with_simulator(slow(0, 1_000), |options| options);
+    let student = app.person("student", "Sam");
+    let (tutor, account) = stale_tutor(&app, Google, "Gus");
+    let session = app.book(tutor, student);
+    wait::until_true(SOON, "its refresh", || count(&app, "creating") == 1);
+    switch_off(&mut app);
+    app.wait_for_state(session, "retrying");
+    app.simulator.expire_access_tokens(&account);
+    app.cluster.set("meetlink.enabled", "on");
+    app.wait_for_link(session);
+}
+
+#[test]
+fn a_retry_by_hand_passes_a_hold_after_its_token_was_renewed_too() {
+    let app = App::start();
+    let student = app.person("student", "Sam");
+    let (tutor, _) = stale_tutor(&app, Zoom, "Zoe");
+    // Where something waits, the worker looks at holds that somebody else made.
+    let other = app.tutor(Zoom, "Zac");
+    app.simulator
+        .fault(Rule::always(Zoom, Call::Create, trouble()).account("Zac"));
+    app.wait_for_state(app.book(other, student), "retrying");
+    let mut client = app.client();
+    client
+        .batch_execute(
+            "INSERT INTO meetlink.holds (provider, side, since, until, reason, error)
+             VALUES ('zoom', 'meetings', now(), now() + interval '1 hour', 'provider_down', 'x')",
+        )
+        .unwrap();
+    let session = app.book(tutor, student);
+    app.wait_for_state(session, "retrying");
+    client
+        .execute("SELECT meetlink_retry($1)", &[&session])
+        .unwrap();
+    app.wait_for_link(session);
+}
