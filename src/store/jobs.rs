@@ -274,20 +274,36 @@ pub fn postpone(
     Ok(state)
 }
 
-/// Gives a claimed job back as it was before the claim: nothing was sent.
-pub fn put_back(job: &Claimed, lane: &str) -> Result<State, PgError> {
-    const WHY: &str = "Nothing was sent: meetlink was stopped, or the provider was in trouble.";
-    let state = postpone(job, lane, Duration::ZERO, Reason::Interrupted.as_str(), WHY)?;
+/// Gives a claimed job back as it was before the claim, into the lane of `provider`: nothing was sent.
+/// Gives the state that it has then.
+///
+/// Whoever asked for another try meanwhile goes past every lane, as ever.
+pub fn put_back(job: &Claimed, provider: &str) -> Result<State, PgError> {
+    let state = if job.was_in_doubt {
+        State::InDoubt
+    } else {
+        State::Retrying
+    };
     sql::execute(
         "UPDATE meetlink.jobs \
-            SET provider = $2, account_id = $3, \
-                may_exist_since = pg_catalog.to_timestamp(0) + $4 * interval '1 us' \
-          WHERE session_id = $1",
+            SET state = $2, due_at = pg_catalog.clock_timestamp(), \
+                lease_holder = NULL, lease_until = NULL, \
+                attempts = CASE WHEN news THEN 0 ELSE greatest(attempts - 1, 0) END, \
+                setbacks = CASE WHEN news THEN 0 ELSE setbacks END, \
+                reason = $3, last_error = $4, provider = $5, account_id = $6, \
+                may_exist_since = pg_catalog.to_timestamp(0) + $7 * interval '1 us', \
+                lane = CASE WHEN hurried OR news THEN '' ELSE $8 END, news = false, \
+                changed_at = pg_catalog.now() \
+          WHERE session_id = $1 AND state = 'creating'",
         &[
             from_uuid(job.session).into(),
+            state.as_str().into(),
+            Reason::Interrupted.as_str().into(),
+            "Nothing was sent: meetlink was stopped, or the provider was in trouble.".into(),
             job.provider.as_deref().into(),
             job.account.map(from_uuid).into(),
             job.may_exist_since.map(|at| at.timestamp_micros()).into(),
+            provider.into(),
         ],
     )?;
     Ok(state)

@@ -141,15 +141,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Report {
-    /// Whether it tells of an attempt that failed.
-    pub fn is_failed_attempt(&self) -> bool {
-        matches!(
-            self,
-            Self::Attempt {
-                end: End::Failed(_),
-                ..
-            }
-        )
+    /// Whether it tells of a failure.
+    pub fn is_failure(&self) -> bool {
+        match self {
+            Self::Attempt { end, .. } => matches!(end, End::Failed(_)),
+            Self::Refreshed { result, .. } => result.is_err(),
+            Self::Delivered { result, .. } => result.is_err(),
+        }
     }
 
     /// The provider that was called, if one was.
@@ -234,9 +232,10 @@ impl Pool {
         }
     }
 
-    /// Takes back what waits for a place: it comes in as [`End::Untouched`].
-    pub fn recall(&self) {
-        let back = lock(&self.inner.queue).recall(None);
+    /// Takes back what waits for a place, at one provider or at all: it comes in as
+    /// [`End::Untouched`].
+    pub fn recall(&self, provider: Option<&'static str>) {
+        let back = lock(&self.inner.queue).recall(provider);
         self.inner.give_back(back);
     }
 
@@ -282,7 +281,7 @@ impl Inner {
             let mut queue = lock(&self.queue);
             let mut back = Vec::new();
             if let Some(provider) = provider {
-                if report.is_failed_attempt() {
+                if report.is_failure() {
                     back = queue.recall(Some(provider));
                 }
                 queue.active.remove(provider);

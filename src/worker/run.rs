@@ -255,7 +255,11 @@ impl Worker {
                 self.look()?;
             }
             if self.mapped.is_some() {
-                self.clock.tell_steps()?;
+                let step = self.clock.tell_steps()?;
+                let granted = self.granted.iter_mut().map(|(flight, _)| flight);
+                for flight in self.flights.values_mut().chain(granted) {
+                    flight.claimed.shift_dates(step);
+                }
             }
             self.look_after_prepared()?;
             if let Some(mapped) = &self.mapped {

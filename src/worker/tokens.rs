@@ -13,7 +13,7 @@ use super::flight::{Desk, Flight};
 use super::outcome::{LOCK_TIMEOUT, Office};
 use super::pool::Account;
 use super::rooms::Tried;
-use super::step::{After, View, still_in_doubt};
+use super::step::{After, View, put_back, still_in_doubt};
 use crate::domain::breaker::Side;
 use crate::domain::envelope::{Slot, binding};
 use crate::domain::failure::{Class, Failure, Reason};
@@ -66,6 +66,9 @@ pub fn renew(
     mut flight: Flight,
     after: &mut After,
 ) -> Result<(), PgError> {
+    if view.limit == 0 {
+        return put_back(&flight, after);
+    }
     match under_way(view, after, &flight) {
         UnderWay::No => {}
         UnderWay::Same => {
@@ -202,7 +205,12 @@ pub fn refresh_ended(
                 };
                 flight.access = Some(access.clone());
                 flight.refresh = Some(refresh.clone());
-                after.granted.push((flight, grant.access.clone()));
+                if grant.expires_at > Utc::now() {
+                    after.granted.push((flight, grant.access.clone()));
+                } else {
+                    // It took so long to store it: the next attempt asks for another.
+                    put_back(&flight, after)?;
+                }
             }
             after.renewed.push(account);
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use crate::pg::error::PgError;
@@ -57,6 +57,12 @@ pub struct Claimed {
 }
 
 impl Claimed {
+    /// Moves the date of its doubt with a clock that was stepped, as [`shift_dates`] does in the table.
+    pub fn shift_dates(&mut self, step: TimeDelta) {
+        let since = self.may_exist_since;
+        self.may_exist_since = since.map(|at| at.checked_add_signed(step).unwrap_or(at));
+    }
+
     /// Seconds since its session was queued.
     pub fn age(&self, now: DateTime<Utc>) -> f64 {
         let age = self.queued_at.map(|queued| now - queued);

@@ -142,7 +142,7 @@ fn what_has_not_begun_is_taken_back() {
     assert_eq!(stage.next(), "first");
     let _waiting = ["z", "g"].map(|name| stage.submit(name, "zoom", Turn::New));
     let _rested = stage.submit("rested", "zoom", Turn::Begun);
-    stage.pool.recall();
+    stage.pool.recall(None);
     assert_eq!(stage.untouched(), [id("z"), id("g")]);
     let left = lock(&stage.pool.inner.queue).tasks.len();
     assert_eq!(left, 1, "one that has begun goes on");

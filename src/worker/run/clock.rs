@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::pg::error::PgError;
 use crate::pg::{process, xact};
@@ -31,8 +31,8 @@ impl Clock {
         }
     }
 
-    /// Moves the dates if the wall clock was stepped since the last time.
-    pub fn tell_steps(&mut self) -> Result<(), PgError> {
+    /// Moves the dates if the wall clock was stepped since the last time; gives by how much.
+    pub fn tell_steps(&mut self) -> Result<TimeDelta, PgError> {
         let now = Self::new();
         let steady = now.steady.saturating_sub(self.steady);
         let steady = i64::try_from(steady.as_millis()).unwrap_or(i64::MAX);
@@ -44,8 +44,10 @@ impl Clock {
                 "meetlink worker: the clock was stepped by {step} ms; waits go on as long as they would have"
             );
             xact::transaction(|| jobs::shift_dates(step))?;
+            *self = now;
+            return Ok(TimeDelta::milliseconds(step));
         }
         *self = now;
-        Ok(())
+        Ok(TimeDelta::zero())
     }
 }

@@ -45,6 +45,7 @@ impl Worker {
         let until = match &self.trouble {
             Some(trouble) => Some(trouble.until),
             None if self.more_inbox || !self.reports.is_empty() => Some(Instant::now()),
+            None if self.pausing_since.is_some() && self.flights.is_empty() => Some(Instant::now()),
             None => {
                 let deliver = self.deliver_at.filter(|_| self.may_deliver());
                 let trim = self.mapped.as_ref().map(|_| self.chores.at());

@@ -11,6 +11,7 @@ use crate::store::mapped::Mapped;
 impl Worker {
     pub(super) fn wait_for(&mut self, why: &str) {
         self.mapped = None;
+        self.pausing_since = None;
         (self.more_inbox, self.backlog) = (false, false);
         watch::tables(Vec::new());
         self.due = None;

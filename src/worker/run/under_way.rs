@@ -56,10 +56,11 @@ impl Worker {
     /// Takes back what has not begun where nothing should begin now. A token that was just renewed
     /// would not keep either.
     pub(super) fn hold_back(&mut self, changed: bool) {
-        if changed || self.limit() == 0 || self.mapped.is_none() || self.trouble.is_some() {
-            self.pool.recall();
+        let stopped = self.limit() == 0 || self.mapped.is_none() || self.trouble.is_some();
+        if changed || stopped {
+            self.pool.recall(None);
         }
-        if self.limit() == 0 || self.mapped.is_none() {
+        if stopped {
             let back = std::mem::take(&mut self.granted).into_iter();
             self.reports.extend(back.map(|(flight, _)| Report::Attempt {
                 session: flight.claimed.session,
@@ -93,7 +94,11 @@ impl Worker {
             {
                 self.pace.note(*took);
             }
-            if report.is_failed_attempt() {
+            if report.is_failure()
+                && let Some(provider) = report.provider()
+            {
+                // A step may have handed over more since the thread did it.
+                self.pool.recall(Some(provider));
                 self.wary_until = Some(Instant::now() + WARY);
             }
             match report {
@@ -158,8 +163,9 @@ impl Worker {
         // A commit that waits for a synchronous standby returns early when the process is told to
         // end: what it should have made safe must not be sent then.
         interrupts::check_between_statements();
-        for session in after.landed {
-            self.flights.remove(&session);
+        let landed: HashSet<Uuid> = after.landed.into_iter().collect();
+        for session in &landed {
+            self.flights.remove(session);
         }
         for account in after.renewed {
             self.renewals.remove(&account);
@@ -175,7 +181,7 @@ impl Worker {
         for (flight, token) in queue {
             if after.dequeued.contains(&flight.claimed.session) {
                 self.launch(flight, token);
-            } else {
+            } else if !landed.contains(&flight.claimed.session) {
                 self.granted.push_back((flight, token));
             }
         }

@@ -9,7 +9,15 @@ const pgPool = pool()
 const logger = new Logger((scope) => (level, message) => {
   if (level === 'error') console.error(message)
 })
-const many = task.purpose === 'burst'
+// As it comes: but for the number of jobs at once.
+const recommended = {
+  latency: { completeJobBatchDelay: 0, failJobBatchDelay: 0 },
+  burst: {
+    completeJobBatchDelay: 0,
+    failJobBatchDelay: 0,
+    localQueue: { size: task.concurrency + 1 }
+  }
+}
 
 if (task.install) {
   await runMigrations({ pgPool, logger })
@@ -29,9 +37,7 @@ await run({
   preset: {
     worker: {
       concurrentJobs: task.concurrency,
-      completeJobBatchDelay: 0,
-      failJobBatchDelay: 0,
-      ...(many ? { localQueue: { size: task.concurrency + 1 } } : {})
+      ...recommended[task.purpose]
     }
   }
 })

@@ -9,9 +9,13 @@ use life::seed;
 use meetlink_e2e::app::{App, SOON};
 use meetlink_e2e::wait;
 use meetlink_simulator::Provider::{Google, Zoom};
-use meetlink_simulator::{Call, Latency, Options, Rule};
-use support::prov::stale_tutor;
+use meetlink_simulator::{AccountSpec, Action, Call, Latency, Options, RateLimit, Rule};
+use support::prov::{connect, stale_tutor};
 use support::trouble;
+
+/// As the worker writes it when a provider is down.
+const HOLD: &str = "INSERT INTO meetlink.holds (provider, side, since, until, reason, error)
+     VALUES ('zoom', 'meetings', now(), now() + interval '1 hour', 'provider_down', 'x')";
 
 fn slow(api_ms: u64, token_ms: u64) -> Options {
     let latency = Latency { api_ms, token_ms };
@@ -117,16 +121,63 @@ fn a_retry_by_hand_passes_a_hold_after_its_token_was_renewed_too() {
         .fault(Rule::always(Zoom, Call::Create, trouble()).account("Zac"));
     app.wait_for_state(app.book(other, student), "retrying");
     let mut client = app.client();
-    client
-        .batch_execute(
-            "INSERT INTO meetlink.holds (provider, side, since, until, reason, error)
-             VALUES ('zoom', 'meetings', now(), now() + interval '1 hour', 'provider_down', 'x')",
-        )
-        .unwrap();
+    client.batch_execute(HOLD).unwrap();
     let session = app.book(tutor, student);
     app.wait_for_state(session, "retrying");
     client
         .execute("SELECT meetlink_retry($1)", &[&session])
         .unwrap();
     app.wait_for_link(session);
+}
+
+#[test]
+fn a_retry_by_hand_while_its_token_is_renewed_passes_a_hold_that_came_meanwhile() {
+    let app = App::with_simulator(slow(0, 1_000), |options| options);
+    let student = app.person("student", "Sam");
+    let (tutor, _) = stale_tutor(&app, Zoom, "Zoe");
+    let session = app.book(tutor, student);
+    app.wait_for_state(session, "creating");
+    let mut client = app.client();
+    client.batch_execute(HOLD).unwrap();
+    client
+        .execute("SELECT meetlink_retry($1)", &[&session])
+        .unwrap();
+    app.wait_for_link(session);
+}
+
+#[test]
+fn a_token_that_is_refused_after_meetlink_was_switched_off_is_not_renewed() {
+    let mut app = App::with_simulator(slow(1_000, 0), |options| options);
+    let student = app.person("student", "Sam");
+    let tutor = app.person("tutor", "Gus");
+    let account = app.simulator.add_account(Google, AccountSpec::named("Gus"));
+    let later = chrono::Utc::now() + chrono::Duration::hours(1);
+    let access = Some((account.access_token.as_str(), later));
+    connect(&app, tutor, Google, &account.refresh_token, access);
+    app.simulator.expire_access_tokens(&account);
+    let session = app.book(tutor, student);
+    wait::until_true(SOON, "its request", || {
+        app.simulator.in_flight(Google).now == 1
+    });
+    switch_off(&mut app);
+    app.wait_for_state(session, "retrying");
+    assert_eq!(app.simulator.token_use(&account).refreshes, 0);
+    app.cluster.set("meetlink.enabled", "on");
+    app.wait_for_link(session);
+}
+
+#[test]
+fn what_got_its_token_and_meets_a_limit_is_made_once_after_it() {
+    let app = App::with_simulator(slow(200, 500), |options| options);
+    let student = app.person("student", "Sam");
+    let (tutor, _) = stale_tutor(&app, Zoom, "Zoe");
+    // More than there are places: the rest wait for one, with the token that came for all.
+    let limit = Action::RateLimit {
+        form: RateLimit::ZoomPerSecond,
+    };
+    app.simulator
+        .fault(Rule::always(Zoom, Call::Create, limit).times(1));
+    seed(&mut app.client(), (tutor, student), Zoom, 40);
+    wait::until_true(SOON, "all links", || count(&app, "ready") == 40);
+    assert_eq!(app.simulator.meetings_ever(Zoom).len(), 40);
 }

@@ -12,6 +12,8 @@ pub enum Contender {
     /// A trigger in plpgsql that fills a logged table; nobody works on it.
     PlainTable,
     GraphileWorker,
+    /// With none of the settings that its pages recommend.
+    GraphileAsItComes,
     PgBoss,
 }
 
@@ -29,7 +31,20 @@ impl Contender {
             Self::Meetlink => "meetlink",
             Self::PlainTable => "plain queue table, plpgsql",
             Self::GraphileWorker => "graphile-worker",
+            Self::GraphileAsItComes => "graphile-worker as it comes",
             Self::PgBoss => "pg-boss",
+        }
+    }
+
+    pub fn is_graphile(self) -> bool {
+        matches!(self, Self::GraphileWorker | Self::GraphileAsItComes)
+    }
+
+    /// The program that does its work.
+    fn program(self) -> &'static str {
+        match self {
+            Self::GraphileAsItComes => Self::GraphileWorker.name(),
+            other => other.name(),
         }
     }
 
@@ -38,7 +53,9 @@ impl Contender {
         match self {
             Self::Nothing | Self::Meetlink => None,
             Self::PlainTable => Some(include_str!("../../../peers/plain-table.sql")),
-            Self::GraphileWorker => Some(include_str!("../../../peers/graphile-worker.sql")),
+            Self::GraphileWorker | Self::GraphileAsItComes => {
+                Some(include_str!("../../../peers/graphile-worker.sql"))
+            }
             Self::PgBoss => Some(include_str!("../../../peers/pg-boss.sql")),
         }
     }
@@ -87,7 +104,7 @@ impl Stage {
         println!("peers     {}", peers.describe());
         for contender in [Contender::GraphileWorker, Contender::PgBoss] {
             let (cluster, simulator) = (&self.app.cluster, &self.app.simulator);
-            match peers.start(contender.name(), Purpose::Install, 2, cluster, simulator) {
+            match peers.start(contender.program(), Purpose::Install, 2, cluster, simulator) {
                 Ok(_) => self.contenders.push(contender),
                 Err(why) => println!("SKIPPED   {why}"),
             }
@@ -150,7 +167,12 @@ impl Stage {
         }
         let (cluster, simulator) = (&self.app.cluster, &self.app.simulator);
         let peers = self.peers.as_ref().expect("the peers are installed");
-        let running = peers.start(contender.name(), purpose, concurrency, cluster, simulator);
+        let purpose = match contender {
+            Contender::GraphileAsItComes => Purpose::AsItComes,
+            _ => purpose,
+        };
+        let program = contender.program();
+        let running = peers.start(program, purpose, concurrency, cluster, simulator);
         Working::Peer(running.unwrap_or_else(|why| panic!("{why}")))
     }
 

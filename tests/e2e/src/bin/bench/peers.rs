@@ -28,6 +28,8 @@ pub enum Purpose {
     Install,
     Latency,
     Burst,
+    /// Whatever comes, with the settings that it has if nobody sets any.
+    AsItComes,
 }
 
 /// Where the programs are.
@@ -91,7 +93,11 @@ impl Peers {
             "port": Cluster::PORT,
             "database": DATABASE,
             "install": purpose == Purpose::Install,
-            "purpose": if purpose == Purpose::Burst { "burst" } else { "latency" },
+            "purpose": match purpose {
+                Purpose::Install | Purpose::Latency => "latency",
+                Purpose::Burst => "burst",
+                Purpose::AsItComes => "as it comes",
+            },
             "concurrency": concurrency,
             "pool": POOL,
             "keys": { KEY.0: KEY.1 },

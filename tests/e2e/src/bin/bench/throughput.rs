@@ -47,6 +47,12 @@ fn measure(stage: &mut Stage, effort: Effort, burst: Burst, table: &mut Table) {
     if !with_peers {
         contenders.truncate(1);
     }
+    if let Some(at) = contenders
+        .iter()
+        .position(|c| *c == Contender::GraphileWorker)
+    {
+        contenders.insert(at + 1, Contender::GraphileAsItComes);
+    }
     let mut ceilings = Vec::new();
     let mut rates: Vec<(&'static str, Vec<f64>)> =
         contenders.iter().map(|c| (c.name(), Vec::new())).collect();
@@ -60,7 +66,7 @@ fn measure(stage: &mut Stage, effort: Effort, burst: Burst, table: &mut Table) {
             let took = once(stage, *contender, sessions, concurrency);
             let rate = sessions as f64 / took;
             println!(
-                "   {:<16} {took:.2} s, {rate:.0} links/s, {:.2} of the ceiling, at most {} at once",
+                "   {:<27} {took:.2} s, {rate:.0} links/s, {:.2} of the ceiling, at most {} at once",
                 contender.name(),
                 rate / ceiling,
                 stage.most_in_flight()
@@ -74,10 +80,12 @@ fn measure(stage: &mut Stage, effort: Effort, burst: Burst, table: &mut Table) {
     let own = zip(&rates[0].1, &ceilings, |rate, ceiling| rate / ceiling);
     let goal = with_peers.then_some(Goal::AtLeast(SHARE));
     table.add("   meetlink / ceiling", "", goal, own);
-    if let Some((_, theirs)) = rates.get(1) {
-        let ahead = zip(&rates[0].1, theirs, |own, their| own / their);
-        let name = format!("   meetlink / {}", rates[1].0);
-        table.add(&name, "", Some(Goal::AtLeast(AHEAD)), ahead);
+    for (contender, (name, theirs)) in contenders.iter().zip(&rates) {
+        if contender.is_graphile() {
+            let ahead = zip(&rates[0].1, theirs, |own, their| own / their);
+            let name = format!("   meetlink / {name}");
+            table.add(&name, "", Some(Goal::AtLeast(AHEAD)), ahead);
+        }
     }
 }
 
