@@ -1,4 +1,4 @@
-//! The deaths, in turn.
+//! The deaths, in turn, and what else stops the worker.
 
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,8 @@ use rustix::process::Signal;
 use super::World;
 
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long meetlink is switched off, or paused.
+const STOPPED: Duration = Duration::from_millis(1_500);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -19,14 +21,18 @@ pub enum Kind {
     TerminateWorker,
     TerminateLauncher,
     FastRestart,
+    SwitchOff,
+    Pause,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 6] = [
+    pub const ALL: [Kind; 8] = [
         Kind::KillWorker,
         Kind::KillPostmaster,
+        Kind::SwitchOff,
         Kind::Immediate,
         Kind::TerminateWorker,
+        Kind::Pause,
         Kind::TerminateLauncher,
         Kind::FastRestart,
     ];
@@ -39,6 +45,8 @@ impl Kind {
             Kind::TerminateWorker => "pg_terminate_backend of the worker",
             Kind::TerminateLauncher => "pg_terminate_backend of the launcher",
             Kind::FastRestart => "fast restart",
+            Kind::SwitchOff => "meetlink.enabled off and on",
+            Kind::Pause => "meetlink_pause, meetlink_resume",
         }
     }
 }
@@ -73,12 +81,26 @@ impl Kills {
             Kind::FastRestart => drop(cluster.restart(StopMode::Fast)),
             Kind::TerminateWorker => terminate(world, worker),
             Kind::TerminateLauncher => terminate(world, launcher),
+            Kind::SwitchOff => {
+                cluster.set("meetlink.enabled", "off");
+                std::thread::sleep(STOPPED);
+                cluster.set("meetlink.enabled", "on");
+            }
+            Kind::Pause => {
+                call(world, "SELECT meetlink_pause()");
+                std::thread::sleep(STOPPED);
+                call(world, "SELECT meetlink_resume()");
+            }
         }
         let victim = match kind {
-            Kind::TerminateLauncher => launcher,
-            _ => worker,
+            Kind::TerminateLauncher => Some(launcher),
+            // A pause that ends soon may find the worker still there.
+            Kind::SwitchOff | Kind::Pause => None,
+            _ => Some(worker),
         };
-        wait::until_true(PATIENCE, "the victim to be gone", || !alive(victim));
+        if let Some(victim) = victim {
+            wait::until_true(PATIENCE, "the victim to be gone", || !alive(victim));
+        }
         backend(world, "meetlink worker");
         backend(world, "meetlink launcher");
         self.0.push(Kill {
@@ -99,12 +121,14 @@ fn backend(world: &World<'_>, kind: &str) -> i32 {
 }
 
 fn terminate(world: &World<'_>, pid: i32) {
-    wait::until_true(PATIENCE, "pg_terminate_backend to be called", || {
+    call(world, &format!("SELECT pg_terminate_backend({pid})"));
+}
+
+fn call(world: &World<'_>, statement: &str) {
+    wait::until_true(PATIENCE, statement, || {
         let Some(mut client) = world.connect() else {
             return false;
         };
-        client
-            .query_one("SELECT pg_terminate_backend($1)", &[&pid])
-            .is_ok()
+        client.batch_execute(statement).is_ok()
     });
 }

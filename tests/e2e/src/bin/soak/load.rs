@@ -1,4 +1,4 @@
-//! The bookings: at a steady rate, whatever happens to the server.
+//! The bookings: at a steady rate, whatever happens to the server, and now and then many at once.
 
 use std::time::{Duration, Instant};
 
@@ -8,6 +8,11 @@ use postgres::Client;
 use uuid::Uuid;
 
 use super::World;
+
+/// More at once than there are places for requests.
+const BURST: usize = 150;
+/// One booking in so many is of that kind.
+const SELDOM: u64 = 140;
 
 /// A session that was asked for.
 pub struct Booked {
@@ -35,14 +40,16 @@ pub fn run(world: &World<'_>, mut random: Random) -> Vec<Booked> {
             continue;
         };
         next += pause;
-        let id = Uuid::new_v4();
-        let refused = book(world, connected, &mut random, id).err();
+        let count = if random.below(SELDOM) == 0 { BURST } else { 1 };
+        let ids: Vec<Uuid> = (0..count).map(|_| Uuid::new_v4()).collect();
+        let refused = book(world, connected, &mut random, &ids).err();
         let confirmed = refused.is_none();
-        booked.push(Booked {
+        let trouble = refused.and_then(|error| trouble(&error));
+        booked.extend(ids.into_iter().map(|id| Booked {
             id,
             confirmed,
-            trouble: refused.and_then(|error| trouble(&error)),
-        });
+            trouble: trouble.clone(),
+        }));
         if !confirmed {
             client = None;
         }
@@ -61,22 +68,24 @@ fn book(
     world: &World<'_>,
     client: &mut Client,
     random: &mut Random,
-    id: Uuid,
+    ids: &[Uuid],
 ) -> Result<u64, postgres::Error> {
     let tutor = random.pick(&world.tutors);
     let hours = i32::try_from(1 + random.below(72)).unwrap_or(1);
     client.execute(
-        "WITH b AS (INSERT INTO bookings (tutor_id, student_id) VALUES ($1, $2) RETURNING id)
+        "WITH s AS (SELECT * FROM unnest($4::uuid[]) WITH ORDINALITY s(id, n)),
+              b AS (INSERT INTO bookings (tutor_id, student_id) SELECT $1, $2 FROM s RETURNING id),
+              c AS (SELECT id AS booking, row_number() OVER () AS n FROM b)
          INSERT INTO sessions (id, booking_id, tutor_id, student_id, provider, scheduled_start_at,
                                scheduled_end_at, duration_minutes)
-         SELECT $4, id, $1, $2, $3, now() + $5::int4 * interval '1 h',
+         SELECT id, booking, $1, $2, $3, now() + $5::int4 * interval '1 h',
                 now() + ($5::int4 + 1) * interval '1 h', 60
-           FROM b",
+           FROM s JOIN c USING (n)",
         &[
             &tutor.id,
             &world.student,
             &name_of(tutor.provider),
-            &id,
+            &ids,
             &hours,
         ],
     )

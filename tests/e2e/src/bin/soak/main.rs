@@ -1,4 +1,5 @@
-//! Ten minutes of bookings while providers misbehave and the server is killed every 20 seconds;
+//! Ten minutes of bookings while providers misbehave, people press every button, and the server is
+//! killed or meetlink stopped every 20 seconds;
 //! then the books are compared: each session has exactly one meeting, or a reason why not.
 
 mod books;
@@ -8,6 +9,7 @@ mod load;
 mod options;
 mod table;
 mod tutors;
+mod whims;
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -123,11 +125,12 @@ fn run(wanted: Wanted) -> bool {
         settled: AtomicBool::new(false),
     };
     let mut random = Random::new(world.wanted.seed);
-    let seeds = [random.number(), random.number()];
+    let seeds = [random.number(), random.number(), random.number()];
     let mut kills = kills::Kills::default();
-    let (booked, fired, reconnects, settled) = std::thread::scope(|scope| {
+    let (booked, fired, whims, reconnects, settled) = std::thread::scope(|scope| {
         let load = scope.spawn(|| load::run(&world, Random::new(seeds[0])));
         let faults = scope.spawn(|| faults::run(&world, Random::new(seeds[1])));
+        let whims = scope.spawn(|| whims::run(&world, Random::new(seeds[2])));
         let people = scope.spawn(|| tutors::run(&world));
         let _end = AtEnd(&world);
         let begun = Instant::now();
@@ -143,11 +146,12 @@ fn run(wanted: Wanted) -> bool {
         world.over.store(true, Ordering::Relaxed);
         let booked = load.join().expect("the bookings end");
         let fired = faults.join().expect("the faults end");
+        let whims = whims.join().expect("the whims end");
         println!("bookings, kills and faults have ended: waiting until everything settles");
         let settled = books::wait_until_settled(&world, SETTLE);
         world.settled.store(true, Ordering::Relaxed);
         let reconnects = people.join().expect("the tutors go home");
-        (booked, fired, reconnects, settled)
+        (booked, fired, whims, reconnects, settled)
     });
     let mut books = books::compare(&world, &booked, &kills);
     let expected = world.wanted.minutes * 60.0 * world.wanted.rate;
@@ -159,7 +163,7 @@ fn run(wanted: Wanted) -> bool {
         Ok(took) => println!("settled after {:.1} s", took.as_secs_f64()),
         Err(left) => books.wrong.push(left),
     }
-    table::print(&world, &books, &fired, &kills, reconnects);
+    table::print(&world, &books, &fired, &kills, (whims, reconnects));
     let log = std::env::temp_dir().join(format!("soak-{}.log", std::process::id()));
     if !books.wrong.is_empty() && std::fs::write(&log, cluster.log()).is_ok() {
         println!("the server's log is kept: {}", log.display());

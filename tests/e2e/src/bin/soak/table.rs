@@ -30,7 +30,15 @@ fn line(what: &str, figure: impl std::fmt::Display, note: &str) {
     println!("{what:<50} {figure:>10}  {note}");
 }
 
-pub fn print(world: &World<'_>, books: &Books, fired: &Fired, kills: &Kills, reconnects: usize) {
+/// `people`: tries by hand, access tokens that ended early, and tutors who connected again.
+pub fn print(
+    world: &World<'_>,
+    books: &Books,
+    fired: &Fired,
+    kills: &Kills,
+    people: ((u64, u64), usize),
+) {
+    let ((retries, ended), reconnects) = people;
     println!();
     line("sessions asked for", books.asked, "");
     let note = format!("{} of them not committed", books.never_committed);
@@ -53,6 +61,8 @@ pub fn print(world: &World<'_>, books: &Books, fired: &Fired, kills: &Kills, rec
         "",
     );
     line("tutors who had to connect again", reconnects, "");
+    line("tries by hand", retries, "");
+    line("accounts whose access tokens ended early", ended, "");
     let note = format!("by {} rules", fired.set);
     line("requests and connections hit by a fault", fired.hit, &note);
     let attempts: i64 = books.attempts.values().sum();

@@ -46,6 +46,13 @@ pub fn make(app: &App) -> (Vec<Tutor>, Uuid) {
 }
 
 impl Tutor {
+    /// The provider accepts the tutor's access tokens no longer, before their time.
+    pub fn lose_access(&self, simulator: &Simulator) {
+        if let Some(account) = simulator.account(self.provider, &self.name) {
+            simulator.expire_access_tokens(&account);
+        }
+    }
+
     /// Gives meetlink the tokens that the provider knows now.
     fn connect(&self, simulator: &Simulator, client: &mut Client) -> Result<(), postgres::Error> {
         let account = simulator
