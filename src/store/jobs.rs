@@ -222,7 +222,8 @@ pub fn set_back(setback: &Setback<'_>) -> Result<(State, Option<Uuid>), PgError>
                 reason = $5, last_error = $6, \
                 may_exist_since = CASE WHEN $9 THEN pg_catalog.clock_timestamp() \
                                        WHEN $7 THEN may_exist_since END, \
-                provider = COALESCE($8, provider), lane = COALESCE($8, lane), \
+                provider = COALESCE($8, provider), \
+                lane = CASE WHEN hurried AND news THEN '' ELSE COALESCE($8, lane) END, \
                 changed_at = pg_catalog.now() \
           WHERE session_id = $1 RETURNING state, tutor_id",
         &[
@@ -260,7 +261,8 @@ pub fn postpone(
         "UPDATE meetlink.jobs \
             SET state = $2, due_at = pg_catalog.clock_timestamp() + $3 * interval '1 ms', \
                 lease_holder = NULL, lease_until = NULL, attempts = greatest(attempts - 1, 0), reason = $4, \
-                last_error = $5, provider = $6, lane = $6, changed_at = pg_catalog.now() \
+                last_error = $5, provider = $6, lane = CASE WHEN hurried THEN '' ELSE $6 END, \
+                changed_at = pg_catalog.now() \
           WHERE session_id = $1",
         &[
             from_uuid(job.session).into(),

@@ -83,7 +83,7 @@ pub fn depart(
     let mut rooms = rooms(view, &holds);
     for (flight, _) in view.granted {
         match rooms.turn(
-            flight.provider.name(),
+            flight.account(),
             flight.claimed.hurried,
             &office.breakers.borrow(),
         ) {
@@ -94,7 +94,7 @@ pub fn depart(
     }
     for (flight, token) in std::mem::take(&mut after.granted) {
         match rooms.turn(
-            flight.provider.name(),
+            flight.account(),
             flight.claimed.hurried,
             &office.breakers.borrow(),
         ) {

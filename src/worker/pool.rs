@@ -111,6 +111,11 @@ pub enum Report {
         /// What the token endpoint granted.
         result: Result<Grant, Failure>,
     },
+    /// Of a refresh that was taken back before it began.
+    NotRefreshed {
+        /// Whose.
+        account: Account,
+    },
     /// Of a delivery.
     Delivered {
         /// Number of the notification.
@@ -141,11 +146,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Report {
+    /// Whether it is about a refresh.
+    pub fn is_of_refresh(&self) -> bool {
+        matches!(self, Self::Refreshed { .. } | Self::NotRefreshed { .. })
+    }
+
     /// Whether it tells of a failure.
     pub fn is_failure(&self) -> bool {
         match self {
             Self::Attempt { end, .. } => matches!(end, End::Failed(_)),
             Self::Refreshed { result, .. } => result.is_err(),
+            Self::NotRefreshed { .. } => false,
             Self::Delivered { result, .. } => result.is_err(),
         }
     }
@@ -154,7 +165,7 @@ impl Report {
     pub fn provider(&self) -> Option<&'static str> {
         match self {
             Report::Attempt { provider, .. } => Some(provider),
-            Report::Refreshed { account, .. } => Some(account.1),
+            Report::Refreshed { account, .. } | Report::NotRefreshed { account } => Some(account.1),
             Report::Delivered { .. } => None,
         }
     }
@@ -232,8 +243,8 @@ impl Pool {
         }
     }
 
-    /// Takes back what waits for a place, at one provider or at all: it comes in as
-    /// [`End::Untouched`].
+    /// Takes back what waits for a place: attempts at one provider, or at all and refreshes too. It
+    /// comes in as [`End::Untouched`] and [`Report::NotRefreshed`].
     pub fn recall(&self, provider: Option<&'static str>) {
         let back = lock(&self.inner.queue).recall(provider);
         self.inner.give_back(back);
@@ -259,17 +270,17 @@ impl Inner {
 
     fn give_back(&self, untouched: Vec<Work>) {
         for work in untouched {
-            if let Work::Attempt {
-                session, provider, ..
-            } = work
-            {
-                let (end, took) = (End::Untouched, Duration::ZERO);
-                self.report(Report::Attempt {
+            match work {
+                Work::Attempt {
+                    session, provider, ..
+                } => self.report(Report::Attempt {
                     session,
                     provider,
-                    end,
-                    took,
-                });
+                    end: End::Untouched,
+                    took: Duration::ZERO,
+                }),
+                Work::Refresh { account, .. } => self.report(Report::NotRefreshed { account }),
+                Work::Deliver { .. } => {}
             }
         }
     }

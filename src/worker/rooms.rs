@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+use uuid::Uuid;
+
 use crate::domain::breaker::{Breaker, Side};
 use crate::provider;
 use crate::store::holds::Held;
@@ -113,7 +115,7 @@ pub enum Turn {
     Now,
     /// It waits for a place.
     Later,
-    /// Its provider is not called for a while: its token would not keep so long.
+    /// Its provider is not called for a while, or not for its tutor: its token would not keep so long.
     Back,
 }
 
@@ -164,11 +166,19 @@ impl Rooms<'_> {
 
     /// Decides about an attempt that has its token, and takes a place for it if it leaves. Somebody
     /// who waits for it goes before all.
-    pub fn turn(&mut self, provider: &'static str, hurried: bool, breakers: &Breakers) -> Turn {
+    pub fn turn(
+        &mut self,
+        (tutor, provider): (Uuid, &'static str),
+        hurried: bool,
+        breakers: &Breakers,
+    ) -> Turn {
+        let limited = self.holds.iter().any(|held| {
+            held.provider == provider && held.tutor == Some(tutor) && held.side == Side::Meetings
+        });
         if hurried {
             self.sending.add(provider);
             Turn::Now
-        } else if !self.is_open(provider, breakers) {
+        } else if limited || !self.is_open(provider, breakers) {
             Turn::Back
         } else if self.take(provider) {
             Turn::Now
@@ -321,15 +331,20 @@ mod tests {
     #[test]
     fn an_attempt_with_its_token_waits_for_a_place_but_not_for_a_hold() {
         let none = Breakers::default();
+        let (zoe, zac) = (Uuid::from_u128(1), Uuid::from_u128(2));
         let mut full = rooms(4, 2, &[]);
         while full.take("zoom") {}
-        assert_eq!(full.turn("zoom", false, &none), Turn::Later);
-        assert_eq!(full.turn("zoom", true, &none), Turn::Now);
-        assert_eq!(full.turn("google_meet", false, &none), Turn::Now);
-        let holds = [hold("zoom", Side::Meetings)];
+        assert_eq!(full.turn((zoe, "zoom"), false, &none), Turn::Later);
+        assert_eq!(full.turn((zoe, "zoom"), true, &none), Turn::Now);
+        assert_eq!(full.turn((zoe, "google_meet"), false, &none), Turn::Now);
+        let mut holds = [hold("zoom", Side::Meetings)];
         let mut held = rooms(4, 2, &holds);
-        assert_eq!(held.turn("zoom", false, &none), Turn::Back);
-        assert_eq!(held.turn("zoom", true, &none), Turn::Now);
+        assert_eq!(held.turn((zoe, "zoom"), false, &none), Turn::Back);
+        assert_eq!(held.turn((zoe, "zoom"), true, &none), Turn::Now);
+        holds[0].tutor = Some(zoe);
+        let mut held = rooms(4, 2, &holds);
+        assert_eq!(held.turn((zoe, "zoom"), false, &none), Turn::Back);
+        assert_eq!(held.turn((zac, "zoom"), false, &none), Turn::Now);
     }
 
     #[test]
@@ -357,7 +372,7 @@ mod tests {
         let begin = Instant::now();
         for n in 0..5 {
             let breaker = breakers.of("zoom", Side::Meetings);
-            let one = uuid::Uuid::from_u128(n);
+            let one = Uuid::from_u128(n);
             breaker.bad((one, one), begin, &policy, 0);
         }
         let holds = [

@@ -256,6 +256,10 @@ impl Worker {
             }
             if self.mapped.is_some() {
                 let step = self.clock.tell_steps()?;
+                if !step.is_zero() {
+                    // Flows know the date of their doubt too.
+                    self.pool.recall(None);
+                }
                 let granted = self.granted.iter_mut().map(|(flight, _)| flight);
                 for flight in self.flights.values_mut().chain(granted) {
                     flight.claimed.shift_dates(step);

@@ -171,9 +171,8 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
     let mut made = Vec::new();
     let mut new = New::default();
     // Renewed tokens first: an attempt that needs another one must not wait for what has ended.
-    let (renewed, rest): (Vec<_>, Vec<_>) = reports
-        .iter()
-        .partition(|report| matches!(report, Report::Refreshed { .. }));
+    let (renewed, rest): (Vec<_>, Vec<_>) =
+        reports.iter().partition(|report| report.is_of_refresh());
     for report in renewed.into_iter().chain(rest) {
         match report {
             Report::Attempt {
@@ -194,6 +193,9 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
             }
             Report::Refreshed { account, result } => {
                 tokens::refresh_ended(view, &office, *account, result, &mut after)?;
+            }
+            Report::NotRefreshed { account } => {
+                tokens::refresh_taken_back(view, *account, &mut after)?;
             }
             Report::Delivered {
                 id,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use chrono::Utc;
+use chrono::{TimeDelta, Utc};
 use pgrx::PgSqlErrorCode;
 use uuid::Uuid;
 
@@ -58,6 +58,8 @@ const IMPATIENCE: &std::ffi::CStr = c"1ms";
 
 /// How often a row is looked at again that is encrypted anew just then.
 const TRIES: usize = 3;
+/// What a new token must have left when it is stored at last. Less than any has at first.
+const LEAST_LIFE: TimeDelta = TimeDelta::seconds(20);
 
 /// An access token was refused before its time: the attempt goes on with another one.
 pub fn renew(
@@ -66,7 +68,7 @@ pub fn renew(
     mut flight: Flight,
     after: &mut After,
 ) -> Result<(), PgError> {
-    if view.limit == 0 {
+    if view.limit == 0 || view.mapped.is_none() {
         return put_back(&flight, after);
     }
     match under_way(view, after, &flight) {
@@ -162,6 +164,31 @@ pub fn under_way(view: &View<'_>, after: &After, flight: &Flight) -> UnderWay {
     }
 }
 
+/// A refresh was not begun: its attempts wait in the queue again.
+pub fn refresh_taken_back(
+    view: &View<'_>,
+    account: Account,
+    after: &mut After,
+) -> Result<(), PgError> {
+    for flight in waiting(view, account) {
+        put_back(flight, after)?;
+    }
+    after.renewed.push(account);
+    Ok(())
+}
+
+/// Attempts that wait for a refresh.
+fn waiting<'a>(view: &View<'a>, account: Account) -> Vec<&'a Flight> {
+    let waiting = view
+        .renewals
+        .get(&account)
+        .map_or(&[][..], |renewal| &renewal.waiting);
+    let flights = waiting
+        .iter()
+        .filter_map(|session| view.flights.get(session));
+    flights.collect()
+}
+
 /// A refresh is over: its attempts go on, or fail with it.
 pub fn refresh_ended(
     view: &View<'_>,
@@ -170,14 +197,7 @@ pub fn refresh_ended(
     result: &Result<Grant, Failure>,
     after: &mut After,
 ) -> Result<(), PgError> {
-    let waiting = view
-        .renewals
-        .get(&account)
-        .map_or(&[][..], |renewal| &renewal.waiting);
-    let flights = waiting
-        .iter()
-        .filter_map(|session| view.flights.get(session));
-    let flights: Vec<&Flight> = flights.collect();
+    let flights = waiting(view, account);
     let (tutor, name) = account;
     let outage = match result {
         Ok(_) => {
@@ -205,7 +225,7 @@ pub fn refresh_ended(
                 };
                 flight.access = Some(access.clone());
                 flight.refresh = Some(refresh.clone());
-                if grant.expires_at > Utc::now() {
+                if grant.expires_at > Utc::now() + LEAST_LIFE {
                     after.granted.push((flight, grant.access.clone()));
                 } else {
                     // It took so long to store it: the next attempt asks for another.

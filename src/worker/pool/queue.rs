@@ -45,9 +45,17 @@ impl Work {
         self.is_hurried() || matches!(self, Self::Refresh { .. })
     }
 
-    /// Whether nothing of it was sent, and nobody waits for it.
-    fn is_untouched(&self) -> bool {
-        matches!(self, Self::Attempt { turn, .. } if *turn == Turn::New)
+    /// Whether it is taken back with what has not begun, at one provider or at all. Where all stops,
+    /// no refresh begins whose answer might be lost.
+    fn is_called_back(&self, provider: Option<&'static str>) -> bool {
+        match (self, provider) {
+            (Self::Attempt { turn, .. }, None) => *turn == Turn::New,
+            (Self::Attempt { turn, .. }, Some(_)) => {
+                *turn == Turn::New && self.provider() == provider
+            }
+            (Self::Refresh { hurried, .. }, None) => !hurried,
+            (Self::Refresh { .. } | Self::Deliver { .. }, _) => false,
+        }
     }
 }
 
@@ -91,12 +99,11 @@ impl Queue {
         Some(task)
     }
 
-    /// Takes back what has not begun, of one provider or of all.
+    /// Takes back what has not begun: attempts at one provider, or at all and refreshes too.
     pub fn recall(&mut self, provider: Option<&'static str>) -> Vec<Work> {
         let (mut back, mut left) = (Vec::new(), VecDeque::new());
         for task in std::mem::take(&mut self.tasks) {
-            let theirs = provider.is_none() || task.work.provider() == provider;
-            if theirs && task.work.is_untouched() {
+            if task.work.is_called_back(provider) {
                 back.push(task.work);
             } else {
                 left.push_back(task);

@@ -167,6 +167,54 @@ fn a_token_that_is_refused_after_meetlink_was_switched_off_is_not_renewed() {
 }
 
 #[test]
+fn a_retry_by_hand_does_not_wait_for_a_limit_that_the_attempt_before_it_met() {
+    let app = App::with_simulator(slow(1_000, 0), |options| options);
+    let (tutor, student) = (app.tutor(Zoom, "Zoe"), app.person("student", "Sam"));
+    let limit = Action::RateLimit {
+        form: RateLimit::Seconds(600),
+    };
+    app.simulator.fault(Rule::once(Zoom, Call::Create, limit));
+    let session = app.book(tutor, student);
+    wait::until_true(SOON, "its request", || {
+        app.simulator.in_flight(Zoom).now == 1
+    });
+    app.client()
+        .execute("SELECT meetlink_retry($1)", &[&session])
+        .unwrap();
+    app.wait_for_link(session);
+    let held: bool = app.value("SELECT EXISTS (SELECT FROM meetlink.holds WHERE tutor_id IS NULL)");
+    assert!(held, "the provider as a whole was not to be called");
+}
+
+#[test]
+fn no_refresh_begins_once_meetlink_is_switched_off() {
+    let mut app = App::with_simulator(slow(1_500, 0), |options| options);
+    let student = app.person("student", "Sam");
+    let busy = (app.tutor(Zoom, "Zoe"), student);
+    let stale = (0..10).map(|n| stale_tutor(&app, Zoom, &format!("Tutor {n}")).0);
+    let stale: Vec<_> = stale.collect();
+    let mut client = app.client();
+    seed(&mut client, busy, Zoom, 32);
+    wait::until_true(SOON, "all places to be taken", || {
+        app.simulator.in_flight(Zoom).now == 30
+    });
+    for tutor in stale {
+        seed(&mut client, (tutor, student), Zoom, 1);
+    }
+    wait::until_true(SOON, "refreshes that wait for a place", || {
+        count(&app, "creating") > 32
+    });
+    switch_off(&mut app);
+    wait::until_true(SOON, "what is under way to end", || {
+        count(&app, "creating") == 0
+    });
+    assert_eq!(app.simulator.total_token_use(Zoom).refreshes, 0);
+    app.cluster.set("meetlink.enabled", "on");
+    wait::until_true(SOON, "all links", || count(&app, "ready") == 42);
+    assert_eq!(app.simulator.meetings_ever(Zoom).len(), 42);
+}
+
+#[test]
 fn what_got_its_token_and_meets_a_limit_is_made_once_after_it() {
     let app = App::with_simulator(slow(200, 500), |options| options);
     let student = app.person("student", "Sam");

@@ -165,6 +165,34 @@ fn meetlink_detached_and_jobs_left_over() {
 }
 
 #[test]
+fn meetlink_detached_while_the_worker_was_in_trouble() {
+    let app = App::start();
+    let people = people(&app);
+    app.simulator.fault(Rule::always(
+        Google,
+        Call::Insert,
+        Action::ServerError { status: 500 },
+    ));
+    let mut client = app.client();
+    seed(&mut client, people, Google, 5);
+    app.wait_until(
+        "jobs that are tried again",
+        "SELECT count(*) = 5 FROM meetlink.jobs WHERE state = 'retrying'",
+    );
+    let mut migration = client.transaction().unwrap();
+    migration
+        .batch_execute("LOCK sessions IN ACCESS EXCLUSIVE MODE")
+        .unwrap();
+    app.wait_until(
+        "the worker to be in trouble",
+        "SELECT state = 'waiting' FROM meetlink.workers",
+    );
+    migration.batch_execute("SELECT meetlink_detach()").unwrap();
+    migration.commit().unwrap();
+    assert_asleep(&app, "detached in trouble", 0);
+}
+
+#[test]
 fn a_prepared_transaction_left_open_costs_a_look_a_second() {
     let app = App::with(|options| options.set("max_prepared_transactions", "5"));
     let people = people(&app);
