@@ -223,7 +223,7 @@ pub fn set_back(setback: &Setback<'_>) -> Result<(State, Option<Uuid>), PgError>
                 may_exist_since = CASE WHEN $9 THEN pg_catalog.clock_timestamp() \
                                        WHEN $7 THEN may_exist_since END, \
                 provider = COALESCE($8, provider), \
-                lane = CASE WHEN hurried AND news THEN '' ELSE COALESCE($8, lane) END, \
+                lane = CASE WHEN news THEN '' ELSE COALESCE($8, lane) END, \
                 changed_at = pg_catalog.now() \
           WHERE session_id = $1 RETURNING state, tutor_id",
         &[
@@ -276,15 +276,16 @@ pub fn postpone(
     Ok(state)
 }
 
-/// Gives a claimed job back as it was before the claim, into the lane of `provider`: nothing was sent.
-/// Gives the state that it has then.
+/// Gives a claimed job back as it was before the claim, due now, into the lane of `provider`: nothing
+/// was sent. Gives the state that it has then.
 ///
 /// Whoever asked for another try meanwhile goes past every lane, as ever.
 pub fn put_back(job: &Claimed, provider: &str) -> Result<State, PgError> {
-    let state = if job.was_in_doubt {
-        State::InDoubt
-    } else {
-        State::Retrying
+    let untried = job.attempts <= 1 && job.setbacks == 0 && job.may_exist_since.is_none();
+    let state = match (job.was_in_doubt, untried) {
+        (true, _) => State::InDoubt,
+        (false, true) => State::Pending,
+        (false, false) => State::Retrying,
     };
     sql::execute(
         "UPDATE meetlink.jobs \
@@ -292,16 +293,16 @@ pub fn put_back(job: &Claimed, provider: &str) -> Result<State, PgError> {
                 lease_holder = NULL, lease_until = NULL, \
                 attempts = CASE WHEN news THEN 0 ELSE greatest(attempts - 1, 0) END, \
                 setbacks = CASE WHEN news THEN 0 ELSE setbacks END, \
-                reason = $3, last_error = $4, provider = $5, account_id = $6, \
-                may_exist_since = pg_catalog.to_timestamp(0) + $7 * interval '1 us', \
-                lane = CASE WHEN hurried OR news THEN '' ELSE $8 END, news = false, \
+                reason = CASE WHEN $2 = 'pending' THEN reason ELSE COALESCE(reason, $3) END, \
+                provider = $4, account_id = $5, \
+                may_exist_since = pg_catalog.to_timestamp(0) + $6 * interval '1 us', \
+                lane = CASE WHEN hurried OR news THEN '' ELSE $7 END, news = false, \
                 changed_at = pg_catalog.now() \
           WHERE session_id = $1 AND state = 'creating'",
         &[
             from_uuid(job.session).into(),
             state.as_str().into(),
             Reason::Interrupted.as_str().into(),
-            "Nothing was sent: meetlink was stopped, or the provider was in trouble.".into(),
             job.provider.as_deref().into(),
             job.account.map(from_uuid).into(),
             job.may_exist_since.map(|at| at.timestamp_micros()).into(),

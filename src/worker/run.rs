@@ -217,7 +217,8 @@ impl Worker {
             let news = self.collect();
             self.wake_resting();
             let asked = rung || reloaded;
-            if asked || self.unsaved_at.is_some_and(|at| at <= Instant::now()) {
+            let again = self.unsaved_at.filter(|_| self.mapped.is_some());
+            if asked || again.is_some_and(|at| at <= Instant::now()) {
                 self.reports.append(&mut self.unsaved);
                 self.unsaved_at = None;
             }
@@ -270,6 +271,8 @@ impl Worker {
                 self.more_inbox |= self.chores.attend(mapped, &self.settings)?;
             }
             if self.mapped.is_none() && self.reports.is_empty() {
+                // Nothing is tried any more that could end a trouble.
+                (self.trouble, self.careful) = (None, false);
                 return Ok(After::default());
             }
             // After trouble the results first, by themselves: what stops claims must not stop them.
@@ -282,7 +285,7 @@ impl Worker {
             let look = look || self.more_inbox;
             if let Some(after) = self.step(Part::All { look }, heed)? {
                 self.careful = false;
-                if self.trouble.take().is_some() {
+                if self.trouble.take().is_some() && self.mapped.is_some() {
                     self.complain();
                 }
                 return Ok(after);

@@ -278,7 +278,7 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
     let mut open = view.open;
     deliver |= notices.write(&view.outlets.channels(own), &mut open)?;
     after.open = Some(open);
-    if deliver && view.limit > 0 {
+    if deliver && view.limit > 0 && view.mapped.is_some() {
         deliver::deliver(view, &office, &mut after)?;
     }
     // The date of a request must not be much older than the request: few are marked that have to

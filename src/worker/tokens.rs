@@ -59,7 +59,7 @@ const IMPATIENCE: &std::ffi::CStr = c"1ms";
 /// How often a row is looked at again that is encrypted anew just then.
 const TRIES: usize = 3;
 /// What a new token must have left when it is stored at last. Less than any has at first.
-const LEAST_LIFE: TimeDelta = TimeDelta::seconds(20);
+const LEAST_LIFE: TimeDelta = TimeDelta::seconds(50);
 
 /// An access token was refused before its time: the attempt goes on with another one.
 pub fn renew(

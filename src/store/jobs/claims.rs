@@ -206,6 +206,7 @@ pub fn take_back_leases(own: &[Uuid], blind: &[&str]) -> Result<(), PgError> {
                   attempts = greatest(attempts - 1, 0), reason = 'interrupted', \
                   last_error = 'The worker or the server stopped in the middle of the attempt; it \
 is taken up again.', \
+                  lane = CASE WHEN hurried OR news THEN '' ELSE lane END, \
                   changed_at = pg_catalog.now() \
             WHERE state = 'creating' AND session_id <> ALL ($1) \
            RETURNING session_id, provider) \

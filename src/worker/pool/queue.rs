@@ -53,8 +53,8 @@ impl Work {
             (Self::Attempt { turn, .. }, Some(_)) => {
                 *turn == Turn::New && self.provider() == provider
             }
-            (Self::Refresh { hurried, .. }, None) => !hurried,
-            (Self::Refresh { .. } | Self::Deliver { .. }, _) => false,
+            (Self::Refresh { .. }, None) => true,
+            (Self::Refresh { .. }, Some(_)) | (Self::Deliver { .. }, _) => false,
         }
     }
 }

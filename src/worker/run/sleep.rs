@@ -52,7 +52,7 @@ impl Worker {
                 let all = [
                     self.due,
                     self.prepared,
-                    self.unsaved_at,
+                    self.unsaved_at.filter(|_| self.mapped.is_some()),
                     resting,
                     pausing,
                     deliver,

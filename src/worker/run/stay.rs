@@ -12,8 +12,6 @@ impl Worker {
     pub(super) fn wait_for(&mut self, why: &str) {
         self.mapped = None;
         self.pausing_since = None;
-        // Nothing is tried that could end it.
-        (self.trouble, self.careful) = (None, false);
         (self.more_inbox, self.backlog) = (false, false);
         watch::tables(Vec::new());
         self.due = None;

@@ -104,7 +104,7 @@ fn a_token_that_came_while_meetlink_was_off_is_not_kept_until_it_is_over() {
     let session = app.book(tutor, student);
     wait::until_true(SOON, "its refresh", || count(&app, "creating") == 1);
     switch_off(&mut app);
-    app.wait_for_state(session, "retrying");
+    app.wait_for_state(session, "pending");
     app.simulator.expire_access_tokens(&account);
     app.cluster.set("meetlink.enabled", "on");
     app.wait_for_link(session);
@@ -160,7 +160,7 @@ fn a_token_that_is_refused_after_meetlink_was_switched_off_is_not_renewed() {
         app.simulator.in_flight(Google).now == 1
     });
     switch_off(&mut app);
-    app.wait_for_state(session, "retrying");
+    app.wait_for_state(session, "pending");
     assert_eq!(app.simulator.token_use(&account).refreshes, 0);
     app.cluster.set("meetlink.enabled", "on");
     app.wait_for_link(session);
