@@ -252,7 +252,7 @@ pub fn postpone(
     reason: &str,
     error: &str,
 ) -> Result<State, PgError> {
-    let state = if job.was_in_doubt {
+    let state = if job.was_in_doubt() {
         State::InDoubt
     } else {
         State::Retrying
@@ -281,12 +281,6 @@ pub fn postpone(
 ///
 /// Whoever asked for another try meanwhile goes past every lane, as ever.
 pub fn put_back(job: &Claimed, provider: &str) -> Result<State, PgError> {
-    let untried = job.attempts <= 1 && job.setbacks == 0 && job.may_exist_since.is_none();
-    let state = match (job.was_in_doubt, untried) {
-        (true, _) => State::InDoubt,
-        (false, true) => State::Pending,
-        (false, false) => State::Retrying,
-    };
     sql::execute(
         "UPDATE meetlink.jobs \
             SET state = $2, due_at = pg_catalog.clock_timestamp(), \
@@ -301,7 +295,7 @@ pub fn put_back(job: &Claimed, provider: &str) -> Result<State, PgError> {
           WHERE session_id = $1 AND state = 'creating'",
         &[
             from_uuid(job.session).into(),
-            state.as_str().into(),
+            job.state.as_str().into(),
             Reason::Interrupted.as_str().into(),
             job.provider.as_deref().into(),
             job.account.map(from_uuid).into(),
@@ -309,7 +303,7 @@ pub fn put_back(job: &Claimed, provider: &str) -> Result<State, PgError> {
             provider.into(),
         ],
     )?;
-    Ok(state)
+    Ok(job.state)
 }
 
 /// Tells listeners that a session's state changed.

@@ -229,7 +229,7 @@ pub fn prepare(claimed: &Claimed, desk: &Desk<'_>) -> Ready {
     let bound = claimed.provider.as_deref().filter(|name| {
         // Where the connection itself is gone, nobody can find out any more.
         claimed.account == Some(tutor)
-            && (claimed.was_in_doubt || claimed.may_exist_since.is_some())
+            && (claimed.was_in_doubt() || claimed.may_exist_since.is_some())
             && connections
                 .iter()
                 .any(|connection| connection.provider == *name)

@@ -81,7 +81,7 @@ impl Office<'_> {
         let mut verdict = after_failure(
             failure,
             tries,
-            claimed.was_in_doubt,
+            claimed.was_in_doubt(),
             &self.settings.policy,
             (self.random)(),
         );

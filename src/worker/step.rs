@@ -280,6 +280,9 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
     after.open = Some(open);
     if deliver && view.limit > 0 && view.mapped.is_some() {
         deliver::deliver(view, &office, &mut after)?;
+    } else if deliver {
+        // Not now, and not forgotten.
+        after.next_delivery = Some(Some(0));
     }
     // The date of a request must not be much older than the request: few are marked that have to
     // wait for a place, and a request that fails gets a new date, as all do after a crash.

@@ -200,10 +200,7 @@ pub fn refresh_ended(
     let flights = waiting(view, account);
     let (tutor, name) = account;
     let outage = match result {
-        Ok(_) => {
-            office.note_good(name, Side::Tokens)?;
-            None
-        }
+        Ok(_) => None,
         Err(failure) => office.note_failure(name, Side::Tokens, (tutor, tutor), failure)?,
     };
     let stored = match result {
@@ -216,6 +213,10 @@ pub fn refresh_ended(
             return Ok(());
         }
     };
+    if !matches!(stored, Ok(Stored::NotYet) | Err(_)) {
+        // Once: what is tried again says nothing new.
+        office.note_good(name, Side::Tokens)?;
+    }
     match (stored, result) {
         (Ok(Stored::Yes { access, refresh }), Ok(grant)) => {
             for flight in flights {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
+use crate::domain::state::State;
 use crate::pg::error::PgError;
 use crate::pg::xact;
 use crate::store::inbox;
@@ -40,8 +41,8 @@ pub struct Claimed {
     pub adopt: bool,
     /// Since when a meeting may exist without our knowing.
     pub may_exist_since: Option<DateTime<Utc>>,
-    /// Whether the job was in doubt.
-    pub was_in_doubt: bool,
+    /// Its state before the claim.
+    pub state: State,
     /// Tutor in whose account a meeting was made or may have been made.
     pub account: Option<Uuid>,
     /// Start and end of a meeting that was made and of which the session does not know yet.
@@ -57,6 +58,11 @@ pub struct Claimed {
 }
 
 impl Claimed {
+    /// Whether the job was in doubt.
+    pub fn was_in_doubt(&self) -> bool {
+        self.state == State::InDoubt
+    }
+
     /// Moves the date of its doubt with a clock that was stepped, as [`shift_dates`] does in the table.
     pub fn shift_dates(&mut self, step: TimeDelta) {
         let since = self.may_exist_since;
@@ -89,7 +95,7 @@ fn claimed(row: &Row<'_>) -> Result<Claimed, PgError> {
         moved: get(row, 15)?,
         kept: micros(row, 16)?.zip(micros(row, 17)?),
         may_exist_since: micros(row, 4)?,
-        was_in_doubt: get(row, 5)?,
+        state: State::parse(&get::<String>(row, 5)?).unwrap_or(State::Retrying),
         account: maybe_uuid(row, 6)?,
         made: external.zip(url),
         number: get(row, 9)?,
@@ -147,7 +153,7 @@ pub fn claim(
            FROM chosen c WHERE j.session_id = c.session_id \
          RETURNING j.session_id, j.provider, j.attempts, \
                    (extract(epoch FROM j.may_exist_since) * 1000000)::bigint, \
-                   c.state = 'in_doubt', j.account_id, j.external_id, j.join_url, \
+                   c.state, j.account_id, j.external_id, j.join_url, \
                    (SELECT COALESCE(pg_catalog.max(a.number), 0) FROM meetlink.attempts a \
                      WHERE a.session_id = j.session_id) + 1, \
                    (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint, \
@@ -203,7 +209,8 @@ pub fn take_back_leases(own: &[Uuid], blind: &[&str]) -> Result<(), PgError> {
               SET state = CASE WHEN may_exist_since IS NOT NULL AND provider = ANY ($2) \
                                THEN 'in_doubt' ELSE 'retrying' END, \
                   due_at = pg_catalog.clock_timestamp(), lease_holder = NULL, lease_until = NULL, \
-                  attempts = greatest(attempts - 1, 0), reason = 'interrupted', \
+                  attempts = CASE WHEN news THEN 0 ELSE greatest(attempts - 1, 0) END, \
+                  setbacks = CASE WHEN news THEN 0 ELSE setbacks END, news = false, reason = 'interrupted', \
                   last_error = 'The worker or the server stopped in the middle of the attempt; it \
 is taken up again.', \
                   lane = CASE WHEN hurried OR news THEN '' ELSE lane END, \

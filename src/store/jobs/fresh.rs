@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::claims::Claimed;
+use crate::domain::state::State;
 use crate::pg::error::PgError;
 use crate::store::sql::{self, from_uuid, from_uuids, get, millis, uuid_at};
 
@@ -38,7 +39,7 @@ impl Fresh {
             moved: false,
             adopt: false,
             may_exist_since: None,
-            was_in_doubt: false,
+            state: State::Pending,
             account: None,
             kept: None,
             made: None,

@@ -17,6 +17,7 @@ use hooks::{OTHER, SECRET, posting, posting_to, wait_for_reload};
 use meetlink_e2e::app::{App, DATABASE, SOON};
 use meetlink_e2e::{StopMode, wait};
 use meetlink_simulator::Provider::Google;
+use meetlink_simulator::{Action, Call, Rule};
 use notices::{delivery, link_within, parked, private_file, refused, wait_for_delivery};
 use standard_webhooks::Library;
 use webhook::{Answer, Receiver};
@@ -349,6 +350,29 @@ fn two_databases_never_use_the_same_id() {
 }
 
 /// While nothing is set up, nothing is posted, and nothing waits to be.
+#[test]
+fn what_an_attempt_ends_in_while_detached_is_posted_once_attached_again() {
+    let receiver = Receiver::start();
+    let app = posting_to(&receiver);
+    let student = app.person("student", "Sam");
+    let (tutor, account) = support::stale_tutor(&app, Google, "Gus");
+    app.simulator.revoke(&account);
+    app.simulator
+        .fault(Rule::once(Google, Call::Token, Action::Delay { ms: 1_000 }));
+    let session = app.book(tutor, student);
+    app.wait_for_state(session, "creating");
+    let mut client = app.client();
+    client.batch_execute("SELECT meetlink_detach()").unwrap();
+    app.wait_until(
+        "the attempt to end",
+        "SELECT count(*) = 1 FROM meetlink.jobs WHERE state = 'needs_action'",
+    );
+    assert!(receiver.received().is_empty(), "nobody is called meanwhile");
+    client.batch_execute("SELECT meetlink_attach()").unwrap();
+    let posted = receiver.wait_for(1).remove(0);
+    assert_eq!(posted.json()["data"]["session_id"], session.to_string());
+}
+
 #[test]
 fn webhooks_are_off_by_default() {
     let app = App::start();
