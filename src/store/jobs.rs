@@ -279,7 +279,8 @@ pub fn postpone(
 /// Gives a claimed job back as it was before the claim, due now, into the lane of `provider`: nothing
 /// was sent. Gives the state that it has then.
 ///
-/// Whoever asked for another try meanwhile goes past every lane, as ever.
+/// Reason and text are still those that it had. Whoever asked for another try meanwhile goes past
+/// every lane, as ever.
 pub fn put_back(job: &Claimed, provider: &str) -> Result<State, PgError> {
     sql::execute(
         "UPDATE meetlink.jobs \
@@ -287,16 +288,14 @@ pub fn put_back(job: &Claimed, provider: &str) -> Result<State, PgError> {
                 lease_holder = NULL, lease_until = NULL, \
                 attempts = CASE WHEN news THEN 0 ELSE greatest(attempts - 1, 0) END, \
                 setbacks = CASE WHEN news THEN 0 ELSE setbacks END, \
-                reason = CASE WHEN $2 = 'pending' THEN reason ELSE COALESCE(reason, $3) END, \
-                provider = $4, account_id = $5, \
-                may_exist_since = pg_catalog.to_timestamp(0) + $6 * interval '1 us', \
-                lane = CASE WHEN hurried OR news THEN '' ELSE $7 END, news = false, \
+                provider = $3, account_id = $4, \
+                may_exist_since = pg_catalog.to_timestamp(0) + $5 * interval '1 us', \
+                lane = CASE WHEN hurried OR news THEN '' ELSE $6 END, news = false, \
                 changed_at = pg_catalog.now() \
           WHERE session_id = $1 AND state = 'creating'",
         &[
             from_uuid(job.session).into(),
             job.state.as_str().into(),
-            Reason::Interrupted.as_str().into(),
             job.provider.as_deref().into(),
             job.account.map(from_uuid).into(),
             job.may_exist_since.map(|at| at.timestamp_micros()).into(),

@@ -146,6 +146,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Report {
+    /// Of an attempt that was taken back before it began.
+    pub fn untouched(session: Uuid, provider: &'static str) -> Self {
+        Self::Attempt {
+            session,
+            provider,
+            end: End::Untouched,
+            took: Duration::ZERO,
+        }
+    }
+
     /// Whether it is about a refresh.
     pub fn is_of_refresh(&self) -> bool {
         matches!(self, Self::Refreshed { .. } | Self::NotRefreshed { .. })
@@ -273,12 +283,7 @@ impl Inner {
             match work {
                 Work::Attempt {
                     session, provider, ..
-                } => self.report(Report::Attempt {
-                    session,
-                    provider,
-                    end: End::Untouched,
-                    took: Duration::ZERO,
-                }),
+                } => self.report(Report::untouched(session, provider)),
                 Work::Refresh { account, .. } => self.report(Report::NotRefreshed { account }),
                 Work::Deliver { .. } => {}
             }

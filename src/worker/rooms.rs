@@ -45,6 +45,13 @@ impl Places {
             each: all - kept,
         }
     }
+
+    /// Requests that may be added to those that are `sending`, where so many may wait for a place.
+    /// What goes on after a rest asks for no room: it takes none of another provider's.
+    pub fn left(self, ahead: usize, sending: &Tally) -> usize {
+        let sending = sending.total_up_to(self.each + ahead);
+        (self.all + ahead).saturating_sub(sending)
+    }
 }
 
 /// A count for each provider.
@@ -75,7 +82,7 @@ impl Tally {
     }
 
     /// So many in all, where each provider counts for so many at most.
-    pub fn total_up_to(&self, most: usize) -> usize {
+    fn total_up_to(&self, most: usize) -> usize {
         self.0.values().map(|count| *count.min(&most)).sum()
     }
 }
@@ -202,9 +209,7 @@ impl Rooms<'_> {
 
     /// Requests that may be added.
     pub fn left(&self) -> usize {
-        // What goes on after a rest asks for no room: it takes none of another provider's.
-        let sending = self.sending.total_up_to(self.places.each + self.ahead);
-        (self.places.all + self.ahead).saturating_sub(sending)
+        self.places.left(self.ahead, &self.sending)
     }
 
     /// What is left of a provider's share.

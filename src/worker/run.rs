@@ -206,8 +206,8 @@ impl Worker {
                 self.fresh = true;
                 self.chores = Chores::new();
                 self.deliver_at = Some(Instant::now());
+                self.pool.recall(None);
             }
-            self.hold_back(reloaded);
             // The flags go down before the look, so that whatever comes later raises them again.
             let rung = self.slot.take_wake();
             self.changed |= self.slot.take_changed();
@@ -238,7 +238,7 @@ impl Worker {
                     Err(error) => self.note_trouble(&error),
                 }
             }
-            self.hold_back(false);
+            self.hold_back();
             self.rest();
         }
     }
@@ -255,12 +255,11 @@ impl Worker {
             if check || self.pausing_since.is_some() {
                 self.look()?;
             }
-            if self.mapped.is_some() {
-                let step = self.clock.tell_steps()?;
-                if !step.is_zero() {
-                    // Flows know the date of their doubt too.
-                    self.pool.recall(None);
-                }
+            if self.mapped.is_some()
+                && let Some(step) = self.clock.tell_steps()?
+            {
+                // Flows know the date of their doubt too.
+                self.pool.recall(None);
                 let granted = self.granted.iter_mut().map(|(flight, _)| flight);
                 for flight in self.flights.values_mut().chain(granted) {
                     flight.claimed.shift_dates(step);

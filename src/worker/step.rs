@@ -226,7 +226,7 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
                 careful::drain(mapped, &office)?
             } else {
                 let leave = new.calm.then(|| leave(view, &office)).flatten();
-                let room = view.sending.total() < view.limit + view.ahead;
+                let room = view.places().left(view.ahead, view.sending) > 0;
                 let rows = if room { view.at_once } else { MANY };
                 inbox::drain(mapped, rows, &rooms::lanes(), leave)?
             };

@@ -31,8 +31,8 @@ impl Clock {
         }
     }
 
-    /// Moves the dates if the wall clock was stepped since the last time; gives by how much.
-    pub fn tell_steps(&mut self) -> Result<TimeDelta, PgError> {
+    /// Moves the dates if the wall clock was stepped since the last time; gives by how much, if it was.
+    pub fn tell_steps(&mut self) -> Result<Option<TimeDelta>, PgError> {
         let now = Self::new();
         let steady = now.steady.saturating_sub(self.steady);
         let steady = i64::try_from(steady.as_millis()).unwrap_or(i64::MAX);
@@ -44,10 +44,8 @@ impl Clock {
                 "meetlink worker: the clock was stepped by {step} ms; waits go on as long as they would have"
             );
             xact::transaction(|| jobs::shift_dates(step))?;
-            *self = now;
-            return Ok(TimeDelta::milliseconds(step));
         }
         *self = now;
-        Ok(TimeDelta::zero())
+        Ok((step.abs() >= TOLERANCE).then(|| TimeDelta::milliseconds(step)))
     }
 }

@@ -49,24 +49,17 @@ impl Worker {
     /// Whether another request may be handed over.
     fn has_room(&self) -> bool {
         let places = Places::new(self.limit(), self.configured);
-        let sending = self.sending.total_up_to(places.each + self.ahead());
-        places.all + self.ahead() > sending && self.spare() > 0
+        places.left(self.ahead(), &self.sending) > 0 && self.spare() > 0
     }
 
     /// Takes back what has not begun where nothing should begin now. A token that was just renewed
     /// would not keep either.
-    pub(super) fn hold_back(&mut self, changed: bool) {
-        let stopped = self.limit() == 0 || self.mapped.is_none() || self.trouble.is_some();
-        if changed || stopped {
+    pub(super) fn hold_back(&mut self) {
+        if self.limit() == 0 || self.mapped.is_none() || self.trouble.is_some() {
             self.pool.recall(None);
-        }
-        if stopped {
             let back = std::mem::take(&mut self.granted).into_iter();
-            self.reports.extend(back.map(|(flight, _)| Report::Attempt {
-                session: flight.claimed.session,
-                provider: flight.provider.name(),
-                end: End::Untouched,
-                took: Duration::ZERO,
+            self.reports.extend(back.map(|(flight, _)| {
+                Report::untouched(flight.claimed.session, flight.provider.name())
             }));
         }
     }
