@@ -273,7 +273,7 @@ COMMENT ON TABLE meetlink.deliveries IS
   'Ways on which a notification goes out, and how far it got on each';
 COMMENT ON COLUMN meetlink.deliveries.due_at IS
   'Next try; NULL: delivered, given up, or needless since the cause is gone';
-CREATE INDEX deliveries_due ON meetlink.deliveries (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX deliveries_due ON meetlink.deliveries (channel, due_at) WHERE due_at IS NOT NULL;
 COMMENT ON INDEX meetlink.deliveries_due IS 'Deliveries that are still to be made';
 
 CREATE TABLE meetlink.mail_templates (

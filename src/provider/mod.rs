@@ -3,7 +3,7 @@
 //!
 //! A new provider is one file that implements [`Provider`] and one line in [`all`].
 
-mod answers;
+pub mod answers;
 pub mod google;
 pub mod http;
 pub mod oauth;

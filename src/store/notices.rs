@@ -123,34 +123,35 @@ pub struct Due {
     pub notice: StoredNotice,
 }
 
-/// Deliveries that are due, oldest first.
-pub fn due(limit: i64) -> Result<Vec<Due>, PgError> {
+/// Deliveries that are due on a channel, oldest first.
+pub fn due(channel: Channel, limit: usize) -> Result<Vec<Due>, PgError> {
     let found = sql::query(
-        "SELECT d.notification_id, d.channel, d.attempts, n.kind, n.tutor_id, n.session_id, \
+        "SELECT d.notification_id, d.attempts, n.kind, n.tutor_id, n.session_id, \
                 n.provider, n.reason, n.message, n.action, pg_catalog.to_json(n.created_at) #>> '{}' \
            FROM meetlink.deliveries d JOIN meetlink.notifications n ON n.id = d.notification_id \
-          WHERE d.due_at <= (SELECT pg_catalog.clock_timestamp()) ORDER BY d.due_at LIMIT $1",
-        &[limit.into()],
+          WHERE d.channel = $1 AND d.due_at <= (SELECT pg_catalog.clock_timestamp()) \
+          ORDER BY d.due_at LIMIT $2",
+        &[
+            channel.as_str().into(),
+            i64::try_from(limit).unwrap_or(i64::MAX).into(),
+        ],
         |row| {
-            let (Some(channel), Some(kind)) = (
-                Channel::parse(&get::<String>(row, 2)?),
-                Kind::parse(&get::<String>(row, 4)?),
-            ) else {
+            let Some(kind) = Kind::parse(&get::<String>(row, 3)?) else {
                 return Ok(None);
             };
             Ok(Some(Due {
                 id: get(row, 1)?,
                 channel,
-                attempts: get(row, 3)?,
+                attempts: get(row, 2)?,
                 notice: StoredNotice {
                     kind,
-                    tutor: maybe_uuid(row, 5)?,
-                    session: maybe_uuid(row, 6)?,
-                    provider: maybe(row, 7)?,
-                    reason: get(row, 8)?,
-                    message: get(row, 9)?,
-                    action: maybe::<JsonB>(row, 10)?.map_or(serde_json::Value::Null, |j| j.0),
-                    created_at: get(row, 11)?,
+                    tutor: maybe_uuid(row, 4)?,
+                    session: maybe_uuid(row, 5)?,
+                    provider: maybe(row, 6)?,
+                    reason: get(row, 7)?,
+                    message: get(row, 8)?,
+                    action: maybe::<JsonB>(row, 9)?.map_or(serde_json::Value::Null, |j| j.0),
+                    created_at: get(row, 10)?,
                 },
             }))
         },
@@ -158,15 +159,20 @@ pub fn due(limit: i64) -> Result<Vec<Due>, PgError> {
     Ok(found.into_iter().flatten().collect())
 }
 
-/// Milliseconds until the next delivery is due.
-pub fn next_due() -> Result<Option<i64>, PgError> {
-    sql::query_one(
+/// Milliseconds until the next delivery on one of these channels is due.
+pub fn next_due(channels: &[Channel]) -> Result<Option<i64>, PgError> {
+    let channels: Vec<&str> = channels.iter().map(|channel| channel.as_str()).collect();
+    let found = sql::query_one(
         "SELECT greatest(pg_catalog.ceil(1000 * extract(epoch FROM \
-                  due_at - pg_catalog.clock_timestamp()))::bigint, 0) \
-           FROM meetlink.deliveries WHERE due_at IS NOT NULL ORDER BY due_at LIMIT 1",
-        &[],
+                  pg_catalog.min(d.due_at) - pg_catalog.clock_timestamp()))::bigint, 0) \
+           FROM pg_catalog.unnest($1) c(channel), LATERAL ( \
+                  SELECT due_at FROM meetlink.deliveries \
+                   WHERE channel = c.channel AND due_at IS NOT NULL \
+                   ORDER BY due_at LIMIT 1) d HAVING pg_catalog.count(*) > 0",
+        &[channels.into()],
         |row| get(row, 1),
-    )
+    )?;
+    Ok(found)
 }
 
 /// Leaves a delivery alone for a while: somebody is at it.

@@ -13,15 +13,18 @@ use crate::domain::notice::{Channel, fill, webhook_body};
 use crate::mail::{Letter, Mailer};
 use crate::pg::error::PgError;
 use crate::pg::xact;
-use crate::provider::http::{Auth, Body, Method, Request};
+use crate::provider::answers::wait;
+use crate::provider::http::{Auth, Body, Method, Request, Response};
 use crate::store::mapped::Mapped;
 use crate::store::notices::{self, Due};
 use crate::store::{app, home};
 
-/// Letters and webhooks under way at once: they must not take threads from links.
-pub const AT_ONCE: usize = 2;
-/// Deliveries looked at in one step.
-const BATCH: i64 = 20;
+/// Letters under way at once, and webhooks: one that hangs must not hold up the other.
+const AT_ONCE: usize = 2;
+/// Threads for them besides those for links.
+pub const THREADS: usize = 2 * AT_ONCE;
+/// Deliveries of a channel looked at in one step.
+const BATCH: usize = 20;
 /// How long one that was handed to a thread is left alone; after a crash it is made again, under the
 /// same number.
 const LEASE: Duration = Duration::from_secs(180);
@@ -67,9 +70,12 @@ fn signed(webhook: &Webhook, id: &str, body: &str, now: DateTime<Utc>) -> Reques
 }
 
 /// What a receiver's answer means.
-fn judged(status: u16) -> Result<(), Failure> {
-    let failure =
-        |class, text: &str| Err(Failure::new(class, Reason::RequestRefused, text).status(status));
+fn judged(answer: &Response, now: DateTime<Utc>) -> Result<(), Failure> {
+    let status = answer.status;
+    let failure = |class, text: &str| {
+        let failure = Failure::new(class, Reason::RequestRefused, text).status(status);
+        Err(failure.after(wait(answer, now)))
+    };
     match status {
         200..=299 => Ok(()),
         410 => failure(Class::Permanent, "The receiver wants no more (status 410)."),
@@ -81,63 +87,71 @@ fn judged(status: u16) -> Result<(), Failure> {
     }
 }
 
-/// Delivers what is due.
+/// Delivers what is due, each channel by itself: one that hangs holds up no other.
 pub fn deliver(view: &View<'_>, office: &Office<'_>, after: &mut After) -> Result<(), PgError> {
-    let mut room = AT_ONCE.saturating_sub(view.parcels);
+    let mut open = vec![Channel::Application];
+    into_table(office)?;
+    for channel in [Channel::Webhook, Channel::Mail] {
+        if hand_over(view, channel, after)? {
+            open.push(channel);
+        }
+    }
+    after.next_delivery = Some(notices::next_due(&open)?);
+    Ok(())
+}
+
+/// Puts what is due into the application's own table. One that is locked, or whose triggers take
+/// their time, must not hold links up.
+fn into_table(office: &Office<'_>) -> Result<(), PgError> {
     let begun = Instant::now();
     let mut locked = false;
-    for due in notices::due(BATCH)? {
-        let (id, channel) = (due.id, due.channel);
-        let parcel = match channel {
-            // A table that is locked, or whose triggers take their time, must not hold links up.
-            Channel::Application if locked || begun.elapsed() > PATIENCE => {
-                notices::lease(id, channel, PAUSE)?;
+    for due in notices::due(Channel::Application, BATCH)? {
+        if locked || begun.elapsed() > PATIENCE {
+            notices::lease(due.id, Channel::Application, PAUSE)?;
+        } else {
+            locked = in_table(office, &due)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes parcels of what is due as far as there is room; whether some is left. Without room the end
+/// of one under way asks again.
+fn hand_over(view: &View<'_>, channel: Channel, after: &mut After) -> Result<bool, PgError> {
+    let usable = match channel {
+        Channel::Webhook => view.outlets.webhook.is_some(),
+        _ => view.outlets.mail.is_some(),
+    };
+    let room = AT_ONCE.saturating_sub(view.parcels.at(channel.as_str()));
+    let mut sent = 0;
+    for due in notices::due(channel, if usable { room } else { BATCH })? {
+        let parcel = match (&view.outlets.webhook, &view.outlets.mail, view.mapped) {
+            (Some(webhook), ..) if channel == Channel::Webhook => {
+                let body = webhook_body(due.id, &due.notice).to_string();
+                let name = message_id(due.id, &due.notice.created_at);
+                Ok(Parcel::Webhook(webhook.clone(), name, body))
+            }
+            (_, Some(mail), Some(mapped)) if channel == Channel::Mail => {
+                letter(mail, mapped, &due)?.ok_or("there is no address")
+            }
+            // What the setting points to cannot be used: it waits until that is mended.
+            _ if view.outlets.wanted.contains(&channel) => {
+                notices::lease(due.id, channel, MENDED)?;
                 continue;
             }
-            Channel::Application => {
-                locked = in_table(office, &due)?;
-                continue;
-            }
-            _ if room == 0 => continue,
-            Channel::Webhook => match &view.outlets.webhook {
-                Some(webhook) => {
-                    let body = webhook_body(id, &due.notice).to_string();
-                    let name = message_id(id, &due.notice.created_at);
-                    Ok(Parcel::Webhook(webhook.clone(), name, body))
-                }
-                None => Err("meetlink.webhook_url is empty"),
-            },
-            Channel::Mail => match (&view.outlets.mail, view.mapped) {
-                (Some(mail), Some(mapped)) => match letter(mail, mapped, &due)? {
-                    Some(parcel) => Ok(parcel),
-                    None => {
-                        notices::set_back(id, channel, None, "there is no address")?;
-                        continue;
-                    }
-                },
-                _ => Err("meetlink.smtp_file is empty"),
-            },
+            _ if channel == Channel::Webhook => Err("meetlink.webhook_url is empty"),
+            _ => Err("meetlink.smtp_file is empty"),
         };
         match parcel {
             Ok(parcel) => {
-                notices::lease(id, channel, LEASE)?;
-                after.parcels.push((id, channel, parcel));
-                room -= 1;
+                notices::lease(due.id, channel, LEASE)?;
+                after.parcels.push((due.id, channel, parcel));
+                sent += 1;
             }
-            // What the setting points to cannot be used: it waits until that is mended.
-            Err(_) if view.outlets.wanted.contains(&channel) => {
-                notices::lease(id, channel, MENDED)?;
-            }
-            Err(why) => notices::set_back(id, channel, None, why)?,
+            Err(why) => notices::set_back(due.id, channel, None, why)?,
         }
     }
-    // Without room the end of one under way asks again.
-    after.next_delivery = Some(if room == 0 {
-        None
-    } else {
-        notices::next_due()?
-    });
-    Ok(())
+    Ok(sent < room)
 }
 
 /// Puts a notification into the application's own table; whether somebody has that locked.
@@ -238,11 +252,14 @@ pub fn ended(
 }
 
 impl Parcel {
-    /// Sends it, on a thread; `post` makes the request and gives the answer's status.
-    pub fn send(&self, post: impl FnOnce(&Request) -> Result<u16, Failure>) -> Result<(), Failure> {
+    /// Sends it, on a thread; `post` makes the request.
+    pub fn send(
+        &self,
+        post: impl FnOnce(&Request) -> Result<Response, Failure>,
+    ) -> Result<(), Failure> {
         match self {
             Self::Webhook(webhook, id, body) => {
-                post(&signed(webhook, id, body, Utc::now())).and_then(judged)
+                post(&signed(webhook, id, body, Utc::now())).and_then(|a| judged(&a, Utc::now()))
             }
             Self::Letter(mailer, letter) => mailer.send(letter),
         }

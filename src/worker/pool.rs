@@ -15,7 +15,7 @@ mod work;
 use queue::{Queue, Task};
 use work::{advance, guarded, internal_fault, refresh, send, undone};
 
-use super::deliver::{AT_ONCE, Parcel};
+use super::deliver::{self, Parcel};
 use super::rooms::Places;
 use crate::domain::failure::{Class, Failure, Reason};
 use crate::domain::meeting::Meeting;
@@ -213,7 +213,7 @@ impl Pool {
                 queue.places = places;
                 self.inner.filled.notify_all();
             }
-            let threads = places.all + AT_ONCE;
+            let threads = places.all + deliver::THREADS;
             let start = queue.tasks.len() > queue.idle && queue.threads < threads;
             if start {
                 queue.threads += 1;
@@ -250,6 +250,13 @@ impl Pool {
                  processes.",
             );
             self.inner.report(undone(task.work, failure));
+        }
+    }
+
+    /// Somebody waits for a refresh now: it waits for no place any more.
+    pub fn hurry(&self, account: Account) {
+        if lock(&self.inner.queue).hurry(account) {
+            self.inner.filled.notify_one();
         }
     }
 

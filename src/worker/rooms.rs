@@ -54,7 +54,7 @@ impl Places {
     }
 }
 
-/// A count for each provider.
+/// A count for each provider (or, of deliveries, for each channel).
 #[derive(Clone, Debug, Default)]
 pub struct Tally(HashMap<&'static str, usize>);
 

@@ -122,8 +122,10 @@ struct Worker {
     more_inbox: bool,
     /// When a delivery is due.
     deliver_at: Option<Instant>,
-    /// Deliveries under way.
-    parcels: usize,
+    /// Deliveries under way, by channel.
+    parcels: Tally,
+    /// Whether the application has, or had before it was detached, a table for notifications.
+    own_table: bool,
     /// Whether a notification may be open.
     open: bool,
     /// Whether it is certain that no job waits and nothing is held.
@@ -175,7 +177,8 @@ impl Worker {
             clock: Clock::new(),
             more_inbox: false,
             deliver_at: Some(Instant::now()),
-            parcels: 0,
+            parcels: Tally::default(),
+            own_table: false,
             open: true,
             idle: false,
             backlog: false,
@@ -230,6 +233,7 @@ impl Worker {
             // taken lie there until a vacuum.
             let look = asked || self.more_inbox || self.trouble.is_some() || self.is_unsure();
             let time = look || self.is_time();
+            let asked = asked || self.has_to_leave();
             if asked || news || (!waits && (time || !self.reports.is_empty())) {
                 process::report_activity(true);
                 let check = self.changed || self.fresh || self.trouble.is_some();

@@ -52,13 +52,14 @@ pub fn look(fresh: bool, arrived: &mut bool, own: &[Uuid]) -> Result<Standing, P
              EXTENSION meetlink UPDATE, or install the other library and restart the server"
         )));
     }
+    // Before anything that might fail: it may be paused for that.
+    if config::is_paused()? {
+        return Ok(Standing::Paused);
+    }
     jobs::take_back_leases(own, &provider::blind())?;
     if !*arrived {
         arrive()?;
         *arrived = true;
-    }
-    if config::is_paused()? {
-        return Ok(Standing::Paused);
     }
     let Some(config) = config::read()? else {
         let why = "not attached; run meetlink_attach()";

@@ -79,8 +79,11 @@ pub struct View<'a> {
     pub outlets: &'a Outlets,
     /// Whether a delivery may be due.
     pub deliver: bool,
-    /// Deliveries under way.
-    pub parcels: usize,
+    /// Deliveries under way, by channel.
+    pub parcels: &'a Tally,
+    /// Whether the application has a table of its own for notifications, or had one before it was
+    /// detached.
+    pub own_table: bool,
     /// Whether a notification may be open.
     pub open: bool,
     /// Whether no job waited and nothing was held when the last step ended.
@@ -272,11 +275,8 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
         // A request waits neither for figures nor for those who listen.
         after.counts = counts;
     }
-    let own = view
-        .mapped
-        .is_some_and(|mapped| mapped.config().notifications.is_some());
     let mut open = view.open;
-    deliver |= notices.write(&view.outlets.channels(own), &mut open)?;
+    deliver |= notices.write(&view.outlets.channels(view.own_table), &mut open)?;
     after.open = Some(open);
     if deliver && view.limit > 0 && view.mapped.is_some() {
         deliver::deliver(view, &office, &mut after)?;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{Turn, Work};
+use super::{Account, Turn, Work};
 use crate::net::Client;
 use crate::worker::rooms::{Places, Tally};
 
@@ -97,6 +97,20 @@ impl Queue {
             self.active.add(provider);
         }
         Some(task)
+    }
+
+    /// A refresh that waits goes on at once; whether there is one.
+    pub fn hurry(&mut self, of: Account) -> bool {
+        let mut works = self.tasks.iter_mut().map(|task| &mut task.work);
+        works.any(|work| match work {
+            Work::Refresh {
+                account, hurried, ..
+            } if *account == of => {
+                *hurried = true;
+                true
+            }
+            _ => false,
+        })
     }
 
     /// Takes back what has not begun: attempts at one provider, or at all and refreshes too.

@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use chrono::{DateTime, Utc};
 
 use super::*;
+use crate::provider::http::{Auth, Method};
 use crate::provider::{Event, Step};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -133,6 +134,36 @@ fn what_somebody_waits_for_begins_although_every_place_is_taken() {
     hurried.send(true).expect("it listens");
     words[0].send(true).expect("it listens");
     assert_eq!(stage.next(), "second");
+}
+
+#[test]
+fn a_refresh_that_waits_begins_once_somebody_waits_for_it() {
+    let stage = Stage::new(1, 1);
+    let _first = stage.submit("first", "zoom", Turn::New);
+    assert_eq!(stage.next(), "first");
+    let account = (id("tutor"), "zoom");
+    let nowhere = Request::new(Method::Post, "http://127.0.0.1:1/", Auth::Nobody);
+    let refresh = Work::Refresh {
+        account,
+        hurried: false,
+        provider: crate::provider::by_name("zoom").expect("Zoom"),
+        request: nowhere,
+    };
+    let client = Arc::clone(&stage.client);
+    stage.pool.submit(refresh, client, stage.places);
+    stage.pool.hurry((id("other"), "zoom"));
+    assert_eq!(stage.active(), 1, "there is no place for it");
+    stage.pool.hurry(account);
+    let begun = Instant::now();
+    let mut ended = Vec::new();
+    while ended.is_empty() && begun.elapsed() < PATIENCE {
+        ended = stage.pool.reports();
+        std::thread::yield_now();
+    }
+    let [report] = &ended[..] else {
+        panic!("one report");
+    };
+    assert!(report.is_of_refresh() && report.is_failure());
 }
 
 #[test]

@@ -91,12 +91,10 @@ pub fn refresh(
 
 /// Delivers a notification.
 pub fn send(client: &Client, parcel: &Parcel) -> Result<(), Failure> {
-    parcel.send(|request| match client.exchange(request) {
-        Ok(answer) => Ok(answer.status),
-        Err(_) => Err(Failure::new(
-            Class::Retry,
-            Reason::ProviderDown,
-            "The receiver could not be reached; check meetlink.webhook_url.",
-        )),
+    parcel.send(|request| {
+        client.exchange(request).map_err(|_| {
+            let text = "The receiver could not be reached; check meetlink.webhook_url.";
+            Failure::new(Class::Retry, Reason::ProviderDown, text)
+        })
     })
 }

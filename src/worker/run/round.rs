@@ -78,7 +78,8 @@ impl Worker {
             careful: self.careful,
             outlets: &self.files.outlets,
             deliver: self.deliver_at.is_some_and(|at| at <= Instant::now()),
-            parcels: self.parcels,
+            parcels: &self.parcels,
+            own_table: self.own_table,
             open: self.open,
             idle: self.idle,
         };

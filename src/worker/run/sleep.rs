@@ -43,7 +43,11 @@ impl Worker {
         let resting = self.resting.iter().map(|(at, ..)| *at).min();
         let pausing = self.pausing_since.map(|since| since + PAUSE_PATIENCE);
         let until = match &self.trouble {
-            Some(trouble) => Some(trouble.until),
+            // Once its time is over, a pause that cannot be had is tried again with the rest.
+            Some(trouble) => {
+                let pausing = pausing.filter(|at| *at > Instant::now());
+                Some(pausing.map_or(trouble.until, |at| at.min(trouble.until)))
+            }
             None if self.more_inbox || !self.reports.is_empty() => Some(Instant::now()),
             None if self.pausing_since.is_some() && self.flights.is_empty() => Some(Instant::now()),
             None => {
@@ -62,6 +66,11 @@ impl Worker {
             }
         };
         until.map(|at| at.saturating_duration_since(Instant::now()))
+    }
+
+    /// Whether a paused worker has waited long enough for what is under way.
+    pub(super) fn has_to_leave(&self) -> bool {
+        is_past(self.pausing_since.map(|since| since + PAUSE_PATIENCE))
     }
 
     /// Whether something may have come into the inbox without a word.

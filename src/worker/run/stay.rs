@@ -32,6 +32,7 @@ impl Worker {
         }
         match Mapped::new(config) {
             Ok(mapped) => {
+                self.own_table = mapped.config().notifications.is_some();
                 self.mapped = Some(mapped);
                 self.proven.set(false);
                 self.complain();

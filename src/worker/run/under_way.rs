@@ -78,9 +78,10 @@ impl Worker {
     pub(super) fn collect(&mut self) -> bool {
         let before = self.reports.len();
         for report in self.pool.reports() {
-            match report.provider() {
-                Some(provider) => self.sending.remove(provider),
-                None => self.parcels = self.parcels.saturating_sub(1),
+            if let Report::Delivered { channel, .. } = &report {
+                self.parcels.remove(channel.as_str());
+            } else if let Some(provider) = report.provider() {
+                self.sending.remove(provider);
             }
             if let Report::Attempt { took, end, .. } = &report
                 && !matches!(end, End::Untouched)
@@ -192,7 +193,9 @@ impl Worker {
                 channel,
                 parcel,
             };
-            self.parcels += usize::from(self.hand_over(work));
+            if self.hand_over(work) {
+                self.parcels.add(channel.as_str());
+            }
         }
         if let Some(next) = after.next_delivery {
             let wait = next.and_then(|wait| u64::try_from(wait).ok());
@@ -281,6 +284,8 @@ impl Worker {
                 request,
             };
             self.submit(provider.name(), work);
+        } else if flight.claimed.hurried {
+            self.pool.hurry(account);
         }
         self.flights.insert(session, flight);
     }

@@ -229,3 +229,62 @@ fn what_got_its_token_and_meets_a_limit_is_made_once_after_it() {
     wait::until_true(SOON, "all links", || count(&app, "ready") == 40);
     assert_eq!(app.simulator.meetings_ever(Zoom).len(), 40);
 }
+
+#[test]
+fn what_waits_for_a_place_goes_by_the_settings_after_a_reload() {
+    let mut app = App::with_simulator(slow(1_000, 0), |options| options);
+    let people = (app.tutor(Zoom, "Zoe"), app.person("student", "Sam"));
+    seed(&mut app.client(), people, Zoom, 100);
+    wait::until_true(SOON, "more to be ready than may be sent", || {
+        count(&app, "creating") > 30
+    });
+    let there = app.simulator.zoom_api_url();
+    app.cluster
+        .set("meetlink.zoom_api_url", "http://127.0.0.1:1");
+    wait::until_true(SOON, "tries elsewhere", || count(&app, "retrying") > 0);
+    wait::until_true(SOON, "what is under way to end", || {
+        app.simulator.in_flight(Zoom).now == 0
+    });
+    let calls = app.simulator.calls(Zoom, Call::Create).len();
+    assert!(calls <= 30, "{calls} calls by the settings of before");
+    app.cluster.set("meetlink.zoom_api_url", &there);
+    app.client()
+        .batch_execute("SELECT meetlink_retry(id) FROM sessions WHERE join_url IS NULL")
+        .unwrap();
+    wait::until_true(SOON, "all links", || count(&app, "ready") == 100);
+    assert_eq!(app.simulator.meetings_ever(Zoom).len(), 100);
+}
+
+#[test]
+fn nothing_that_waits_for_a_place_leaves_while_the_worker_is_in_trouble() {
+    let app = App::with_simulator(slow(1_500, 0), |options| options);
+    let people = (app.tutor(Zoom, "Zoe"), app.person("student", "Sam"));
+    let mut client = app.client();
+    seed(&mut client, people, Zoom, 60);
+    wait::until_true(SOON, "more to be ready than may be sent", || {
+        count(&app, "creating") > 30
+    });
+    client
+        .batch_execute("ALTER TABLE meetlink.jobs RENAME COLUMN setbacks TO failures")
+        .unwrap();
+    app.book(people.0, people.1);
+    app.wait_until(
+        "the worker to be in trouble",
+        "SELECT state = 'waiting' FROM meetlink.workers",
+    );
+    wait::until_true(SOON, "what is under way to end", || {
+        app.simulator.in_flight(Zoom).now == 0
+    });
+    let calls = app.simulator.calls(Zoom, Call::Create).len();
+    assert!(
+        calls <= 30,
+        "{calls} calls, of which nothing can be written"
+    );
+    client
+        .batch_execute("ALTER TABLE meetlink.jobs RENAME COLUMN failures TO setbacks")
+        .unwrap();
+    wait::until_true(SOON, "all links", || count(&app, "ready") == 61);
+    assert_eq!(app.simulator.meetings_ever(Zoom).len(), 61);
+    let doubts: i64 = app.value("SELECT count(*) FROM meetlink.attempts WHERE class <> 'made'");
+    assert_eq!(doubts, 0);
+}

@@ -6,6 +6,8 @@ mod notices;
 mod smtp;
 #[path = "support/prov.rs"]
 mod support;
+#[path = "support/webhook.rs"]
+mod webhook;
 
 use meetlink_e2e::ClusterOptions;
 use meetlink_e2e::app::{App, DATABASE, SOON};
@@ -13,6 +15,7 @@ use meetlink_e2e::wait;
 use meetlink_simulator::Provider::{Google, Zoom};
 use notices::{delivery, link_within, parked, private_file, refused, wait_for_delivery};
 use smtp::{At, Received, Security, Sink};
+use webhook::{Answer, Receiver};
 
 const PAGE: &str = "https://app.example/settings?video=1";
 
@@ -312,6 +315,34 @@ fn a_silent_mail_server_takes_no_thread_from_links() {
         );
     }
     drop(waiting);
+}
+
+/// One way that hangs holds up no other, however much waits for it.
+#[test]
+fn a_receiver_that_hangs_holds_up_neither_letters_nor_the_applications_table() {
+    let (receiver, sink) = (Receiver::start(), Sink::start(Security::Plain));
+    let mut app = mailing(&sink, |options| {
+        options.set("meetlink.request_timeout", "60s")
+    });
+    let secret = private_file(
+        &app,
+        "webhook.secret",
+        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    );
+    app.cluster.reload_with(&[
+        ("meetlink.webhook_secret_file", &secret),
+        ("meetlink.webhook_url", &receiver.url()),
+    ]);
+    go_on(&app);
+    receiver.next(100, &Answer::Slow(std::time::Duration::from_secs(60)));
+    // More than are looked at at once.
+    for n in 0..25 {
+        let (_, _, notice) = parked(&app, &format!("Ned {n}"));
+        for way in ["application", "mail"] {
+            wait_for_delivery(&app, notice.id, way, way, |d| d.delivered);
+        }
+    }
+    assert_eq!(receiver.received().len(), 2, "webhooks at once");
 }
 
 #[test]

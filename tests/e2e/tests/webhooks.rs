@@ -142,6 +142,20 @@ fn a_receiver_in_trouble_is_tried_again_under_the_same_id_at_a_new_time() {
 }
 
 #[test]
+fn a_receiver_that_says_when_to_come_back_is_left_alone_until_then() {
+    let receiver = Receiver::start();
+    let app = posting_to(&receiver);
+    receiver.next(1, &Answer::RetryAfter(429, 600));
+    let (_, _, notice) = parked(&app, "Ned");
+    wait_for_delivery(&app, notice.id, "webhook", "a try", |d| d.attempts == 1);
+    let wait: f64 = app.value(
+        "SELECT extract(epoch FROM due_at - now())::float8 FROM meetlink.deliveries
+          WHERE channel = 'webhook'",
+    );
+    assert!((560.0..=600.0).contains(&wait), "{wait} s");
+}
+
+#[test]
 fn a_receiver_that_wants_no_more_is_left_alone_and_one_that_never_takes_it_too() {
     let receiver = Receiver::start();
     let app = posting(&receiver.url(), |options| {
@@ -371,6 +385,10 @@ fn what_an_attempt_ends_in_while_detached_is_posted_once_attached_again() {
     client.batch_execute("SELECT meetlink_attach()").unwrap();
     let posted = receiver.wait_for(1).remove(0);
     assert_eq!(posted.json()["data"]["session_id"], session.to_string());
+    app.wait_until(
+        "a row in the application's own table",
+        "SELECT count(*) = 1 FROM notifications",
+    );
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use meetlink_e2e::app::{App, Person, SOON};
 use meetlink_e2e::wait;
 use meetlink_simulator::Provider::{Google, Zoom};
-use meetlink_simulator::{Latency, Options};
+use meetlink_simulator::{Action, Call, Latency, Options, Rule};
 use uuid::Uuid;
 
 /// A booking takes as long as always, whatever the worker's trouble is.
@@ -276,4 +276,31 @@ fn statements_cancelled_again_and_again() {
     for provider in [Google, Zoom] {
         assert_eq!(app.simulator.meetings_ever(provider).len(), 40);
     }
+}
+
+/// What a DBA pauses for does not wait for the next try, which may be half a minute away.
+#[test]
+fn a_pause_comes_in_time_although_a_request_is_under_way() {
+    let app = App::with(|options| options.set("meetlink.request_timeout", "60s"));
+    let (tutor, student) = (app.tutor(Google, "Tia"), app.person("student", "Sam"));
+    let stall = Action::Stall { effect: false };
+    app.simulator.fault(Rule::once(Google, Call::Insert, stall));
+    app.book(tutor, student);
+    wait::until_true(SOON, "a request", || {
+        app.simulator.in_flight(Google).now == 1
+    });
+    let mut client = app.client();
+    client
+        .batch_execute("ALTER TABLE meetlink.jobs RENAME COLUMN setbacks TO failures")
+        .unwrap();
+    app.book(tutor, student);
+    app.wait_until(
+        "the worker to be in trouble",
+        "SELECT state = 'waiting' FROM meetlink.workers",
+    );
+    // It tries again after 0.1 s, 0.2 s and so on: after these come 12.8 s without a try.
+    let begun = Instant::now();
+    wait::until_true(SOON, "seven tries", || begun.elapsed().as_millis() > 13_200);
+    client.batch_execute("SELECT meetlink_pause()").unwrap();
+    life::wait_for_no_worker(&app.cluster, "app", Duration::from_secs(6));
 }
