@@ -2,6 +2,8 @@
 
 use pgrx::pg_sys;
 
+use super::interrupts;
+
 /// A row, wherever it stands.
 pub enum Row {
     /// A tuple of its own.
@@ -96,6 +98,7 @@ pub unsafe fn each_row(
     unsafe {
         let mut rows = Transition::open(table, descriptor);
         while let Some(row) = rows.next() {
+            interrupts::check();
             f(&row);
         }
         rows.close();
@@ -122,6 +125,7 @@ pub unsafe fn each_pair(
         let mut old_rows = Transition::open(before, descriptor);
         let mut new_rows = Transition::open(after, descriptor);
         while let Some(new) = new_rows.next() {
+            interrupts::check();
             f(old_rows.next().as_ref(), &new);
         }
         old_rows.close();

@@ -13,7 +13,7 @@ use pgrx::prelude::*;
 
 use super::inbox::Inbox;
 use super::rows::{Row, each_pair, each_row};
-use super::{error, extension, wake};
+use super::{error, extension, interrupts, wake};
 
 /// What the trigger's first argument says.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -104,6 +104,8 @@ pub unsafe extern "C-unwind" fn meetlink_enqueue(
 }
 
 unsafe fn enqueue(data: &pg_sys::TriggerData) -> Result<(), &'static str> {
+    // Called for each of a million rows, nobody else looks.
+    interrupts::check();
     // SAFETY: the trigger, its arguments and the relation live for the time of the call.
     let (arguments, descriptor) = unsafe {
         let trigger = &*data.tg_trigger;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use meetlink_e2e::app::{App, Person};
+use meetlink_e2e::wait;
 use meetlink_simulator::Options;
 use meetlink_simulator::Provider::{Google, Zoom};
 use postgres::error::SqlState;
@@ -149,4 +150,43 @@ fn the_first_attach_and_the_extension_itself_may_come_under_load() {
         .batch_execute("SELECT meetlink_create_missing()")
         .unwrap();
     everybody_gets_a_link(&app, booked);
+}
+
+/// Who cancels a large statement is not to wait until all of it is queued.
+#[test]
+fn a_large_statement_can_be_cancelled_while_it_is_queued() {
+    let app = App::with(|options| options.set("meetlink.enabled", "off"));
+    let people = (app.tutor(Google, "Tia"), app.person("student", "Sam"));
+    let mut booking = app.client();
+    let (cancel, size) = (booking.cancel_token(), "pg_relation_size('meetlink.inbox')");
+    let before: i64 = app.value(&format!("SELECT {size}"));
+    let rows = 300_000;
+    let inserting = std::thread::spawn(move || {
+        booking
+            .execute(
+                "WITH b AS (INSERT INTO bookings (tutor_id, student_id)
+                            SELECT $1, $2 FROM generate_series(1, $3) RETURNING id)
+                 INSERT INTO sessions (booking_id, tutor_id, student_id, provider,
+                        scheduled_start_at, scheduled_end_at, duration_minutes)
+                 SELECT id, $1, $2, 'google_meet', now(), now() + interval '1 h', 60 FROM b",
+                &[&people.0.0, &people.1.0, &rows],
+            )
+            .expect_err("it is cancelled")
+    });
+    let mut client = app.client();
+    let size = client.prepare(&format!("SELECT {size}")).unwrap();
+    wait::until_true(Duration::from_secs(120), "the queueing", || {
+        client.query_one(&size, &[]).unwrap().get::<_, i64>(0) > before
+    });
+    cancel
+        .cancel_query(postgres::NoTls)
+        .expect("a cancel request");
+    let error = inserting.join().expect("no panic");
+    assert_eq!(error.code(), Some(&SqlState::QUERY_CANCELED));
+    // A row takes 56 bytes at least.
+    let after: i64 = client.query_one(&size, &[]).unwrap().get(0);
+    assert!(
+        after < i64::from(rows) * 56 / 2,
+        "{after} bytes were written"
+    );
 }
