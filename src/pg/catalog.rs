@@ -25,7 +25,10 @@ pub fn connectable_databases() -> Result<Vec<pg_sys::Oid>, PgError> {
                     break;
                 }
                 let form = pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_database>();
-                if (*form).datallowconn && !(*form).datistemplate {
+                // What an interrupted DROP DATABASE leaves behind
+                // (src/include/catalog/pg_database.h, DATCONNLIMIT_INVALID_DB).
+                let invalid = (*form).datconnlimit == -2;
+                if (*form).datallowconn && !(*form).datistemplate && !invalid {
                     found.push((*form).oid);
                 }
             }

@@ -264,3 +264,20 @@ fn a_server_without_a_free_place_for_a_worker_starts_and_says_so() {
     app.cluster.start_again();
     life::wait_for_links(&app, 2, SOON);
 }
+
+/// What an interrupted DROP DATABASE leaves behind: nobody can connect to it.
+#[test]
+fn a_database_that_is_invalid_is_left_alone() {
+    let mut app = App::start();
+    app.cluster.psql("postgres", "CREATE DATABASE half_gone");
+    app.cluster.psql(
+        "postgres",
+        "UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'half_gone'",
+    );
+    let mark = app.cluster.log_mark();
+    app.cluster.restart(meetlink_e2e::StopMode::Fast);
+    let (tutor, student) = (app.tutor(Google, "Tia"), app.person("student", "Sam"));
+    app.wait_for_link(app.book(tutor, student));
+    let log = app.cluster.log_from(mark);
+    assert!(!log.contains("half_gone"), "{log}");
+}
