@@ -80,9 +80,15 @@ pub fn has_one_snapshot() -> bool {
     unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
 }
 
-/// Makes the current transaction's commit wait for the disk, whatever the session's setting.
+/// Makes the current transaction's commit wait for the disk, whatever the session's setting. For
+/// standbys it waits unless the database does not: whoever commits holds what the application waits
+/// for (rows, the lock of NOTIFY) until they answer.
 pub fn commit_durably() -> Result<(), PgError> {
-    set_local(c"synchronous_commit", c"on")
+    // SAFETY: a plain read on the main thread.
+    let level = unsafe { pg_sys::synchronous_commit };
+    let here = pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_LOCAL_FLUSH as i32;
+    let level = if level > here { c"on" } else { c"local" };
+    set_local(c"synchronous_commit", level)
 }
 
 /// Lets the current transaction's commit return before the disk has it.

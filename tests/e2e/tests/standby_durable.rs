@@ -47,16 +47,21 @@ fn careless() -> App {
 
 /// Books as somebody who waits for the disk: the session must not be what the crash takes.
 fn book_safely(app: &App, tutor: Person, student: Person) -> Uuid {
+    book(app, "on", tutor, student)
+}
+
+/// Books with such a `synchronous_commit`.
+fn book(app: &App, level: &str, tutor: Person, student: Person) -> Uuid {
     app.client()
         .query_one(
-            "WITH safe AS MATERIALIZED (SELECT set_config('synchronous_commit', 'on', true)),
+            "WITH safe AS MATERIALIZED (SELECT set_config('synchronous_commit', $3, true)),
                   b AS (INSERT INTO bookings (tutor_id, student_id) SELECT $1, $2 FROM safe
                         RETURNING id)
              INSERT INTO sessions (booking_id, tutor_id, student_id, provider, scheduled_start_at,
                                    scheduled_end_at, duration_minutes)
              SELECT id, $1, $2, 'zoom', now() + interval '1 h', now() + interval '2 h', 60 FROM b
              RETURNING id",
-            &[&tutor.0, &student.0],
+            &[&tutor.0, &student.0, &level],
         )
         .expect("a session is booked")
         .get(0)
@@ -168,16 +173,13 @@ fn connect_with_a_stale_token(app: &App, tutor: Person) -> Account {
 fn a_standby_that_never_comes_holds_up_claims_and_nothing_else() {
     let mut app = App::start();
     let (tutor, student) = (app.tutor(Zoom, "Zoe"), app.person("student", "Sam"));
-    // Whoever books does not wait for the standby; the worker's claim does.
-    app.client()
-        .batch_execute("ALTER DATABASE app SET synchronous_commit = local")
-        .unwrap();
     app.cluster.set("synchronous_standby_names", "absent");
+    // Whoever books does not wait for the standby; the worker's claim does.
     let begun = Instant::now();
-    let session = app.book(tutor, student);
+    let session = book(&app, "local", tutor, student);
     println!("a booking that waits for no standby: {:?}", begun.elapsed());
     wait_for_the_claim_to_wait(&app);
-    app.book(tutor, student);
+    book(&app, "local", tutor, student);
     assert!(begun.elapsed() < Duration::from_secs(5), "bookings go on");
     assert_eq!(app.simulator.journal_len(), 0, "nobody was called");
 
@@ -185,7 +187,7 @@ fn a_standby_that_never_comes_holds_up_claims_and_nothing_else() {
     println!("a fast stop while the claim waits: {took:?}");
     assert!(took < Duration::from_secs(3), "{took:?}");
     app.cluster.start_again();
-    app.book(tutor, student);
+    book(&app, "local", tutor, student);
     wait_for_the_claim_to_wait(&app);
     assert_eq!(app.simulator.journal_len(), 0, "nobody was called");
 
@@ -209,11 +211,8 @@ fn wait_for_the_claim_to_wait(app: &App) {
 fn a_worker_that_is_terminated_while_it_waits_for_a_standby_sends_nothing() {
     let mut app = App::start();
     let (tutor, student) = (app.tutor(Zoom, "Zoe"), app.person("student", "Sam"));
-    app.client()
-        .batch_execute("ALTER DATABASE app SET synchronous_commit = local")
-        .unwrap();
     app.cluster.set("synchronous_standby_names", "absent");
-    let session = app.book(tutor, student);
+    let session = book(&app, "local", tutor, student);
     wait_for_the_claim_to_wait(&app);
     for _ in 0..2 {
         let old = life::wait_for_worker(&app.cluster, "app");
@@ -228,4 +227,29 @@ fn a_worker_that_is_terminated_while_it_waits_for_a_standby_sends_nothing() {
     }
     app.cluster.unset("synchronous_standby_names");
     assert_only_meeting(&app, Zoom, session);
+}
+
+/// Who commits holds locks until the standby answers: rows of the application, and the one that every
+/// NOTIFY of the cluster needs.
+#[test]
+fn where_the_database_waits_for_no_standby_the_worker_does_not_either() {
+    let mut app = App::start();
+    let (tutor, student) = (app.tutor(Zoom, "Zoe"), app.person("student", "Sam"));
+    app.client()
+        .batch_execute("ALTER DATABASE app SET synchronous_commit = local")
+        .unwrap();
+    let old = app.worker_pid();
+    app.cluster
+        .psql("postgres", &format!("SELECT pg_terminate_backend({old})"));
+    wait::until_true(SOON, "another worker", || {
+        life::worker_of(&app.cluster, "app").is_some_and(|pid| pid != old)
+    });
+    app.cluster.set("synchronous_standby_names", "absent");
+    for _ in 0..3 {
+        let session = app.book(tutor, student);
+        app.wait_for_link(session);
+        app.client()
+            .batch_execute("NOTIFY something; UPDATE sessions SET status = status")
+            .unwrap();
+    }
 }
