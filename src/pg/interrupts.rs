@@ -24,6 +24,17 @@ pub fn hold_cancels() {
     unsafe { pg_sys::QueryCancelHoldoffCount = 1 };
 }
 
+/// Runs `f`, which logs: an ERROR that a cancel request raises there would pass over Rust's frames.
+pub fn without_cancels<T>(f: impl FnOnce() -> T) -> T {
+    // SAFETY: plain writes on the main thread, as `HOLD_CANCEL_INTERRUPTS` does
+    // (src/include/miscadmin.h); `f` raises nothing while it is held.
+    unsafe { pg_sys::QueryCancelHoldoffCount += 1 };
+    let value = f();
+    // SAFETY: as above.
+    unsafe { pg_sys::QueryCancelHoldoffCount -= 1 };
+    value
+}
+
 /// Lets cancel requests through from now on, none of earlier ones.
 pub fn allow_cancels() {
     // SAFETY: plain writes on the main thread.

@@ -3,7 +3,7 @@
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::error;
+use super::{error, interrupts};
 
 /// How much an outcome matters to whoever reads the server's log. At the default level of
 /// `log_min_messages` the first two are left out.
@@ -30,6 +30,7 @@ pub fn line(weight: Weight, text: impl FnOnce() -> String) {
     // SAFETY: a look at the settings.
     if unsafe { pg_sys::message_level_is_interesting(level as i32) } {
         let code = PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION;
-        error::report(level, code, text(), None);
+        let text = text();
+        interrupts::without_cancels(|| error::report(level, code, text, None));
     }
 }
