@@ -66,7 +66,10 @@ CREATE TABLE meetlink.inbox (
   queued_at  timestamptz NOT NULL
 ) USING heap WITH (
   autovacuum_vacuum_threshold = 500, autovacuum_vacuum_scale_factor = 0,
-  autovacuum_vacuum_insert_threshold = -1, autovacuum_vacuum_cost_delay = 0
+  autovacuum_vacuum_insert_threshold = -1, autovacuum_vacuum_cost_delay = 0,
+  -- It is empty most of the time: each vacuum would cut it off under a lock that replays on standbys,
+  -- and there it waits for whoever reads, or ends a dump.
+  vacuum_truncate = off
 );
 -- Without it a publication FOR ALL TABLES would forbid changes, and replicas could not follow.
 ALTER TABLE meetlink.inbox REPLICA IDENTITY FULL;
@@ -158,11 +161,14 @@ CREATE INDEX jobs_pending ON meetlink.jobs (lane, starts_at, session_id)
   WHERE state = 'pending';
 CREATE INDEX jobs_waiting ON meetlink.jobs (lane, due_at)
   WHERE state IN ('retrying', 'in_doubt');
+CREATE INDEX jobs_asked ON meetlink.jobs (starts_at)
+  WHERE hurried AND state IN ('pending', 'retrying', 'in_doubt');
 CREATE INDEX jobs_leased ON meetlink.jobs (session_id) WHERE state = 'creating';
 CREATE INDEX jobs_open ON meetlink.jobs (tutor_id) WHERE state NOT IN ('ready', 'not_needed');
 CREATE INDEX jobs_orphans ON meetlink.jobs (session_id) WHERE wish = 'gone';
 COMMENT ON INDEX meetlink.jobs_pending IS 'Jobs never tried, soonest session of a lane first';
 COMMENT ON INDEX meetlink.jobs_waiting IS 'Jobs of a lane that wait for their next try';
+COMMENT ON INDEX meetlink.jobs_asked IS 'Jobs that somebody waits for';
 COMMENT ON INDEX meetlink.jobs_orphans IS 'Meetings that are to be removed';
 COMMENT ON INDEX meetlink.jobs_leased IS 'Jobs that a worker has';
 COMMENT ON INDEX meetlink.jobs_open IS 'Jobs that a new connection of their tutor sets going';

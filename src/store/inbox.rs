@@ -56,6 +56,8 @@ pub struct Drained {
     pub begun: Vec<(Fresh, i32)>,
     /// As [`Taken::operator`].
     pub operator: bool,
+    /// As [`Placed::hurried`].
+    pub hurried: bool,
 }
 
 /// What became of named sessions.
@@ -69,6 +71,8 @@ pub struct Placed {
     pub fresh: BTreeMap<String, i64>,
     /// As [`Drained::sessions`].
     pub sessions: Vec<Session>,
+    /// Whether somebody waits for one of them.
+    pub hurried: bool,
 }
 
 /// A session that is named in the inbox.
@@ -103,6 +107,7 @@ pub fn drain(
         sessions: placed.sessions,
         begun: placed.begun,
         operator,
+        hurried: placed.hurried,
     })
 }
 

@@ -151,6 +151,15 @@ pub fn want_again(session: Uuid) -> Result<(), PgError> {
     Ok(())
 }
 
+/// The session has another tutor by now: whom its job waits for.
+pub fn give_to(session: Uuid, tutor: Uuid) -> Result<(), PgError> {
+    sql::execute(
+        "UPDATE meetlink.jobs SET tutor_id = $2 WHERE session_id = $1",
+        &[from_uuid(session).into(), from_uuid(tutor).into()],
+    )?;
+    Ok(())
+}
+
 /// Forgets a meeting that was removed; the job goes on (or ends) in `state`.
 pub fn forget_meeting(session: Uuid, state: State) -> Result<(), PgError> {
     sql::execute(
@@ -221,6 +230,8 @@ pub fn set_back(setback: &Setback<'_>) -> Result<(State, Option<Uuid>), PgError>
                 hurried = hurried AND news, news = false, \
                 reason = $5, last_error = $6, \
                 may_exist_since = CASE WHEN $9 THEN pg_catalog.clock_timestamp() \
+                                       WHEN $2 = 'in_doubt' \
+                                       THEN COALESCE(may_exist_since, pg_catalog.clock_timestamp()) \
                                        WHEN $7 THEN may_exist_since END, \
                 provider = COALESCE($8, provider), \
                 lane = CASE WHEN news THEN '' ELSE COALESCE($8, lane) END, \

@@ -11,8 +11,8 @@ use crate::store::inbox::{self, Drained};
 use crate::store::jobs::Claimed;
 use crate::store::mapped::Mapped;
 
-use super::depart::{Loaded, load};
 use super::journal;
+use super::load::{Loaded, load};
 use super::outcome::Office;
 use super::rooms;
 
@@ -34,12 +34,14 @@ pub fn drain(mapped: &Mapped, office: &Office<'_>) -> Result<Drained, PgError> {
         operator,
     } = inbox::take(ROWS)?;
     let (mut jobs, mut fresh) = (Vec::new(), BTreeMap::new());
+    let mut hurried = false;
     let lanes = rooms::lanes();
     for one in named {
         let session = one.session;
         match xact::subtransaction(|| inbox::place(mapped, vec![one], &lanes, None)) {
             Ok(placed) => {
                 jobs.extend(placed.jobs);
+                hurried |= placed.hurried;
                 for (provider, count) in placed.fresh {
                     *fresh.entry(provider).or_default() += count;
                 }
@@ -66,6 +68,7 @@ pub fn drain(mapped: &Mapped, office: &Office<'_>) -> Result<Drained, PgError> {
         sessions: Vec::new(),
         begun: Vec::new(),
         operator,
+        hurried,
     })
 }
 

@@ -1,7 +1,7 @@
 //! What leaves next: attempts that have waited for room, then jobs that are due. Inside the step's
 //! transaction.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use chrono::Utc;
@@ -9,10 +9,12 @@ use uuid::Uuid;
 
 use super::careful;
 use super::flight::{Clients, Desk, Flight, Ready, prepare};
+use super::load::{Loaded, load};
 use super::outcome::Office;
+use super::renewal::{UnderWay, crowd, under_way};
+use super::reports::{put_back, still_in_doubt};
 use super::rooms::{Rooms, Tally, Turn};
-use super::step::{After, View, put_back, still_in_doubt};
-use super::tokens::{self, UnderWay};
+use super::step::{After, View};
 use crate::config::Settings;
 use crate::domain::failure::Reason;
 use crate::domain::state::State;
@@ -22,6 +24,9 @@ use crate::store::jobs::{Claimed, Fresh, Making};
 use crate::store::mapped::Mapped;
 use crate::store::{app, config, holds, jobs};
 
+/// Tries by hand in a step, beyond what there is room for.
+const HURRIED: usize = 8;
+
 /// What the step brought so far.
 #[derive(Default)]
 pub struct New {
@@ -29,6 +34,8 @@ pub struct New {
     pub calm: bool,
     /// Jobs that are to be tried now.
     pub jobs: usize,
+    /// Whether somebody waits for one of them.
+    pub hurried: bool,
     /// Sessions whose jobs are to be made with their first attempt, and its number.
     pub begun: Vec<(Fresh, i32)>,
     /// Sessions that were read.
@@ -160,12 +167,12 @@ fn claim(
 ) -> Result<bool, PgError> {
     let lanes = rooms.lanes(&office.breakers.borrow());
     let limit = rooms.left().min(view.spare).min(view.at_once);
-    if limit == 0 && new.begun.is_empty() {
+    if limit == 0 && new.begun.is_empty() && !new.hurried {
         return Ok(false);
     }
     let (holder, lease) = (process::my_pid(), lease(view.settings));
     let claimed = if new.begun.is_empty() {
-        jobs::claim(&lanes, limit, holder, lease)?
+        jobs::claim(&lanes, (limit, HURRIED), holder, lease)?
     } else {
         // Whatever else there is has its turn in the next step.
         let begun = new.begun.iter();
@@ -221,9 +228,18 @@ fn claim(
         let ready = prepare(job, &desk);
         let removes = matches!(&ready, Ready::Go(f, _) | Ready::Renew(f, _) if !f.creates());
         let waits = matches!(&ready, Ready::Later(..));
-        let wants = sessions.get(&job.session).is_some_and(|s| s.wants);
-        if job.gone && wants && !removes && !waits {
+        let session = sessions.get(&job.session);
+        let wants = session.is_some_and(|s| s.wants);
+        let again = job.gone && wants && !removes && !waits;
+        if again {
             jobs::want_again(job.session)?;
+        }
+        // A removal waits for the tutor in whose account the meeting is.
+        let tutor = session
+            .and_then(|s| s.tutor)
+            .filter(|t| Some(*t) != job.tutor);
+        if let Some(tutor) = tutor.filter(|_| again || !job.gone) {
+            jobs::give_to(job.session, tutor)?;
         }
         let leaves = match &ready {
             Ready::Go(flight, _) => rooms.admit(flight.provider.name(), job.hurried, true),
@@ -247,62 +263,6 @@ fn claim(
     jobs::make_claimed(&launched.collect::<Vec<_>>(), holder, lease)?;
     after.begun = unmade.into_keys().collect();
     Ok(filled)
-}
-
-/// What claimed jobs are about.
-#[derive(Default)]
-pub(super) struct Loaded {
-    /// Sessions by id.
-    pub sessions: HashMap<Uuid, app::Session>,
-    /// Names of tutors and students.
-    pub names: HashMap<Uuid, String>,
-    /// Connections by tutor.
-    pub connections: HashMap<Uuid, Vec<app::Connection>>,
-    /// Jobs that have failed already, since their rows cannot be read.
-    pub failed: HashSet<Uuid>,
-}
-
-/// Reads what claimed jobs are about. `seen`: sessions that were read in this very step.
-pub(super) fn load(
-    mapped: &Mapped,
-    claimed: &[Claimed],
-    seen: Vec<app::Session>,
-) -> Result<Loaded, PgError> {
-    let ids: HashSet<Uuid> = claimed.iter().map(|job| job.session).collect();
-    let seen = seen.into_iter().filter(|session| ids.contains(&session.id));
-    let mut sessions: HashMap<Uuid, app::Session> = seen.map(|s| (s.id, s)).collect();
-    let unseen: Vec<Uuid> = ids
-        .into_iter()
-        .filter(|id| !sessions.contains_key(id))
-        .collect();
-    if !unseen.is_empty() {
-        let others = app::sessions(mapped, &unseen)?;
-        sessions.extend(others.into_iter().map(|s| (s.id, s)));
-    }
-    let tutors: HashSet<Uuid> = sessions
-        .values()
-        .filter_map(|session| session.tutor)
-        .collect();
-    let students = sessions.values().filter_map(|session| session.student);
-    let people: HashSet<Uuid> = tutors.iter().copied().chain(students).collect();
-    let names = app::names(mapped, &people.into_iter().collect::<Vec<_>>())?;
-    // What was made is in the account in which it was made, whoever teaches now.
-    let accounts = claimed.iter().filter_map(|job| job.account);
-    let tutors: HashSet<Uuid> = tutors.into_iter().chain(accounts).collect();
-    let tutors: Vec<Uuid> = tutors.into_iter().collect();
-    let mut connections: HashMap<Uuid, Vec<app::Connection>> = HashMap::new();
-    for connection in app::connections(mapped, &tutors)? {
-        connections
-            .entry(connection.tutor)
-            .or_default()
-            .push(connection);
-    }
-    Ok(Loaded {
-        sessions,
-        names,
-        connections,
-        failed: HashSet::new(),
-    })
 }
 
 fn settle(
@@ -347,10 +307,10 @@ fn settle(
         }
         Ready::Renew(flight, exchange) => {
             let name = flight.provider.name();
-            let exchange = match tokens::under_way(view, after, &flight) {
-                UnderWay::Other => {
+            let exchange = match under_way(view, after, &flight, crowd(view)) {
+                UnderWay::Later(wait, why) => {
                     let reason = Reason::Interrupted.as_str();
-                    jobs::postpone(job, name, tokens::OTHER_WAIT, reason, tokens::OTHER)?;
+                    jobs::postpone(job, name, wait, reason, why)?;
                     return Ok(());
                 }
                 UnderWay::No => Some(exchange),

@@ -153,7 +153,7 @@ impl Office<'_> {
             counts: verdict.counts,
             reason,
             error: &shorten(&failure.text),
-            may_exist: failure.may_exist,
+            may_exist: failure.may_exist || verdict.state == State::InDoubt,
             just_lost: failure.class == Class::InDoubt && claimed.may_exist_since.is_none(),
             provider: name,
         })?;

@@ -24,10 +24,10 @@ use trouble::Trouble;
 use super::flight::Flight;
 use super::pace::Pace;
 use super::pool::{Account, Pool, Report};
+use super::renewal::Renewal;
 use super::rooms::{Breakers, Tally};
 use super::standing::{self, Files, Standing};
 use super::step::After;
-use super::tokens::Renewal;
 use crate::config::Settings;
 use crate::domain::secret::Secret;
 use crate::pg::activity::Farewell;
@@ -170,7 +170,8 @@ impl Worker {
             unsaved_at: None,
             had_unsaved: false,
             arrived: false,
-            fresh: false,
+            // The server may have been restarted for what the operator mended.
+            fresh: true,
             changed: false,
             doubt: Doubt::default(),
             proven: Cell::new(false),
@@ -307,12 +308,15 @@ impl Worker {
         self.idle = false;
         let standing = xact::transaction(|| standing::look(fresh, &mut arrived, &own))?;
         self.arrived = arrived;
-        (self.fresh, self.changed) = (false, false);
+        self.changed = false;
         match standing {
             Standing::Gone => self.leave(Farewell::NotWanted),
             Standing::Paused => self.pause(),
             Standing::Waiting(why) => self.wait_for(&why),
-            Standing::Working(config) => self.take_up(*config),
+            Standing::Working(config) => {
+                self.fresh = false;
+                self.take_up(*config);
+            }
         }
         Ok(())
     }

@@ -8,7 +8,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use chrono::Utc;
 use uuid::Uuid;
 
 use super::access::Exchange;
@@ -22,22 +21,20 @@ use super::outcome::Office;
 use super::outlets::Outlets;
 use super::pace::MANY;
 use super::pool::{Account, End, Report};
+use super::renewal::Renewal;
+use super::reports;
 use super::rooms::{self, Breakers, Places, Tally};
-use super::tokens::{self, Renewal};
 use crate::config::Settings;
-use crate::domain::breaker::Side;
-use crate::domain::failure::{Class, Failure, Reason};
+use crate::domain::failure::Failure;
 use crate::domain::keyring::KeyRing;
 use crate::domain::notice::Channel;
 use crate::domain::secret::Secret;
 use crate::domain::state::State;
 use crate::pg::error::PgError;
 use crate::pg::{process, xact};
-use crate::provider::Grant;
+use crate::provider::{self, Grant};
 use crate::store::app::{self, Connection};
-use crate::store::jobs::Claimed;
 use crate::store::mapped::Mapped;
-use crate::store::notices as table;
 use crate::store::stats::{self, Happened};
 use crate::store::{inbox, jobs};
 
@@ -98,6 +95,37 @@ impl View<'_> {
     /// Requests at once.
     pub fn places(&self) -> Places {
         Places::new(self.limit, self.configured)
+    }
+}
+
+/// How far lists of [`After`] had come.
+#[derive(Clone, Copy)]
+pub struct Mark([usize; 7]);
+
+impl After {
+    /// How far it has come.
+    pub fn mark(&self) -> Mark {
+        Mark([
+            self.landed.len(),
+            self.dequeued.len(),
+            self.granted.len(),
+            self.launch.len(),
+            self.renew.len(),
+            self.renewed.len(),
+            self.unsaved.len(),
+        ])
+    }
+
+    /// Takes back what came after: it was undone.
+    pub fn back_to(&mut self, Mark(lengths): Mark) {
+        let [landed, dequeued, granted, launch, renew, renewed, unsaved] = lengths;
+        self.landed.truncate(landed);
+        self.dequeued.truncate(dequeued);
+        self.granted.truncate(granted);
+        self.launch.truncate(launch);
+        self.renew.truncate(renew);
+        self.renewed.truncate(renewed);
+        self.unsaved.truncate(unsaved);
     }
 }
 
@@ -171,56 +199,13 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
         chronicle: &chronicle,
         notices: &notices,
     };
-    let mut made = Vec::new();
     let mut new = New::default();
-    // Renewed tokens first: an attempt that needs another one must not wait for what has ended.
-    let (renewed, rest): (Vec<_>, Vec<_>) =
-        reports.iter().partition(|report| report.is_of_refresh());
-    for report in renewed.into_iter().chain(rest) {
-        match report {
-            Report::Attempt {
-                session,
-                end: End::Made(meeting),
-                ..
-            } => {
-                if let Some(flight) = view.flights.get(session) {
-                    office.note_good(flight.provider.name(), Side::Meetings)?;
-                    made.push((flight, meeting));
-                    after.landed.push(*session);
-                }
-            }
-            Report::Attempt { session, end, .. } => {
-                if let Some(flight) = view.flights.get(session) {
-                    attempt_ended(view, &office, flight, end, &mut after)?;
-                }
-            }
-            Report::Refreshed { account, result } => {
-                tokens::refresh_ended(view, &office, *account, result, &mut after)?;
-            }
-            Report::NotRefreshed { account } => {
-                tokens::refresh_taken_back(view, *account, &mut after)?;
-            }
-            Report::Delivered {
-                id,
-                channel,
-                result,
-            } => {
-                let attempts = table::attempts(*id, *channel)?;
-                deliver::ended(&office, *id, *channel, attempts, result)?;
-                deliver = true;
-            }
-        }
-    }
-    let others = reports.len() > made.len();
-    let at_once = if view.careful { 1 } else { made.len().max(1) };
-    let mut ended = 0;
-    for some in made.chunks(at_once) {
-        let landed = office.made(some)?;
-        ended += landed.ended;
-        after.ready |= landed.visible;
-    }
+    let taken = reports::take_in(view, &office, reports, &mut after)?;
+    deliver |= taken.delivered;
+    let (made, ended) = (taken.made, taken.ended);
+    let others = reports.len() > made;
     // Attempts that wait for room or a token come with reports of another kind.
-    let settled = !others && ended == made.len() && view.granted.is_empty();
+    let settled = !others && ended == made && view.granted.is_empty();
     new.calm = view.idle && settled && !view.careful;
     chronicle.write_lines()?;
     if let Some(mapped) = view.mapped {
@@ -249,6 +234,7 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
                     .filter(Connection::is_usable);
                 notices.connected(usable.map(|connection| connection.tutor));
             }
+            new.hurried = drained.hurried;
             new.sessions = drained.sessions;
             new.begun = drained.begun;
             for (session, state) in drained.jobs {
@@ -292,7 +278,7 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
     let launched = launched.filter(|flight| !after.begun.contains(&flight.claimed.session));
     let sent = queued.chain(launched).filter(|flight| flight.creates());
     let sent = sent.map(|f| (f.claimed.session, f.provider.name(), f.tutor));
-    jobs::mark_sent(&sent.collect::<Vec<_>>())?;
+    jobs::mark_sent(&sent.collect::<Vec<_>>(), &provider::blind())?;
     // What goes out next cannot be taken back, so the claim must survive a crash, and so must
     // tokens and parked jobs. A link alone need not wait for the disk: after a crash the meeting is
     // found again at the provider, and the link written again.
@@ -316,75 +302,4 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
     }
     after.breakers = Some(breakers.into_inner());
     Ok(after)
-}
-
-fn attempt_ended(
-    view: &View<'_>,
-    office: &Office<'_>,
-    flight: &Flight,
-    end: &End,
-    after: &mut After,
-) -> Result<(), PgError> {
-    let session = flight.claimed.session;
-    let name = flight.provider.name();
-    let outage = match end {
-        End::Paused(..) | End::Made(_) => return Ok(()),
-        End::Untouched => return put_back(flight, after),
-        End::Removed => {
-            office.note_good(name, Side::Meetings)?;
-            None
-        }
-        End::Failed(failure) => {
-            office.note_failure(name, Side::Meetings, (flight.tutor, session), failure)?
-        }
-    };
-    let failure = match end {
-        End::Paused(..) | End::Made(_) | End::Untouched => return Ok(()),
-        End::Removed => {
-            office.removed(flight)?;
-            after.landed.push(session);
-            return Ok(());
-        }
-        End::Failed(failure) if failure.class == Class::RefreshToken && !flight.refreshed => {
-            let mut flight = Flight {
-                refreshed: true,
-                ..flight.clone()
-            };
-            if failure.may_exist && flight.creates() {
-                // It looks before it creates when it goes on.
-                flight.claimed.may_exist_since = Some(Utc::now());
-                flight.claimed.provider = Some(name.to_owned());
-                flight.claimed.account = Some(flight.tutor);
-            }
-            return tokens::renew(view, office, flight, after);
-        }
-        End::Failed(failure) if failure.class == Class::RefreshToken => &Failure {
-            class: Class::TutorMustAct,
-            reason: Reason::ConsentRevoked,
-            text: "The provider refused the access token even after it was refreshed; the tutor \
-                   must connect again."
-                .to_owned(),
-            ..failure.clone()
-        },
-        End::Failed(failure) => failure,
-    };
-    let provider = Some(flight.provider);
-    office.failed(&flight.claimed, provider, Some(flight), failure, outage)?;
-    after.landed.push(session);
-    Ok(())
-}
-
-/// Gives the job of an attempt back of which nothing was sent.
-pub(super) fn put_back(flight: &Flight, after: &mut After) -> Result<(), PgError> {
-    let session = flight.claimed.session;
-    let state = jobs::put_back(&flight.claimed, flight.provider.name())?;
-    jobs::announce(session, state);
-    after.landed.push(session);
-    Ok(())
-}
-
-/// A failure before anything was sent leaves an earlier doubt as it was.
-pub(super) fn still_in_doubt(claimed: &Claimed, failure: Failure) -> Failure {
-    let may_exist = failure.may_exist || claimed.may_exist_since.is_some();
-    failure.may_exist(may_exist)
 }

@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use pgrx::PgSqlErrorCode;
-use uuid::Uuid;
 
 use super::access::{Token, another_token};
 use super::depart::oauth_clients;
 use super::flight::{Desk, Flight};
 use super::outcome::{LOCK_TIMEOUT, Office};
 use super::pool::Account;
+use super::renewal::{UnderWay, under_way};
+use super::reports::{put_back, still_in_doubt};
 use super::rooms::Tried;
-use super::step::{After, View, put_back, still_in_doubt};
+use super::step::{After, View};
 use crate::domain::breaker::Side;
 use crate::domain::envelope::{Slot, binding};
 use crate::domain::failure::{Class, Failure, Reason};
@@ -25,33 +26,6 @@ use crate::pg::{process, xact};
 use crate::provider::Grant;
 use crate::store::app::{self, Tokens};
 use crate::store::mapped::Mapped;
-
-/// A refresh under way.
-#[derive(Default)]
-pub struct Renewal {
-    /// The refresh token that was sent, as it was stored.
-    pub envelope: Option<String>,
-    /// The refresh token that was sent.
-    pub traded: Option<Secret>,
-    /// Attempts that wait for it.
-    pub waiting: Vec<Uuid>,
-}
-
-/// Whether there is one for an attempt.
-pub enum UnderWay {
-    /// None for its account.
-    No,
-    /// With the very token that the attempt would send.
-    Same,
-    /// With another one: the tutor has reconnected meanwhile, and its outcome says nothing here.
-    Other,
-}
-
-/// Wait for the refresh of an older connection.
-pub const OTHER_WAIT: Duration = Duration::from_millis(300);
-/// What the operator reads meanwhile.
-pub const OTHER: &str =
-    "The tutor has reconnected; a refresh of the old connection is still under way.";
 
 /// How long a row's lock is waited for where another one of the step was waited for in vain.
 const IMPATIENCE: &std::ffi::CStr = c"1ms";
@@ -71,14 +45,14 @@ pub fn renew(
     if view.limit == 0 || view.mapped.is_none() {
         return put_back(&flight, after);
     }
-    match under_way(view, after, &flight) {
+    match under_way(view, after, &flight, usize::MAX) {
         UnderWay::No => {}
         UnderWay::Same => {
             after.renew.push((flight, None));
             return Ok(());
         }
-        UnderWay::Other => {
-            let failure = Failure::new(Class::Retry, Reason::Interrupted, OTHER);
+        UnderWay::Later(_, why) => {
+            let failure = Failure::new(Class::Retry, Reason::Interrupted, why);
             return give_up(office, &flight, failure, None, after);
         }
     }
@@ -142,26 +116,6 @@ fn give_up(
     )?;
     after.landed.push(flight.claimed.session);
     Ok(())
-}
-
-/// Whether a refresh for an attempt's account is under way, or about to be.
-pub fn under_way(view: &View<'_>, after: &After, flight: &Flight) -> UnderWay {
-    let account = flight.account();
-    // One that has ended in this step will find nobody who waits.
-    let ended = after.renewed.contains(&account);
-    let running = view.renewals.get(&account).filter(|_| !ended);
-    let running = running.map(|renewal| &renewal.envelope);
-    let starting = || {
-        let mut others = after.renew.iter().map(|(other, _)| other);
-        others
-            .find(|other| other.account() == account)
-            .map(|other| &other.refresh)
-    };
-    match running.or_else(starting) {
-        None => UnderWay::No,
-        Some(envelope) if *envelope == flight.refresh => UnderWay::Same,
-        Some(_) => UnderWay::Other,
-    }
 }
 
 /// A refresh was not begun: its attempts wait in the queue again.

@@ -118,6 +118,8 @@ impl EnsureEvent {
             (404 | 410, Because::Unknown) if self.known.adopt => {
                 let text = "Google Calendar shows no event of this session; meetlink_resolve(..., 'repost') makes one.";
                 let failure = Failure::new(Class::InDoubt, Reason::AnswerLost, text);
+                // Somebody says that it exists, whatever was seen of events that were deleted.
+                self.may_exist = true;
                 self.fail(failure.status(answer.status).after(Some(self.known.settle)))
             }
             (404 | 410, Because::Unknown) => {

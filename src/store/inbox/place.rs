@@ -144,7 +144,7 @@ fn put(known: &[(Session, Named)], lanes: &[&'static str]) -> Result<Placed, PgE
         .collect();
     let own = |session: &Session| lane(session, lanes);
     let is = |one: &Named, wishes: &[Wish]| wishes.iter().any(|wish| *wish as i16 == one.wish);
-    let hurried = [Wish::Now, Wish::Adopt, Wish::Repost];
+    let asked = [Wish::Now, Wish::Adopt, Wish::Repost];
     // Whoever is asked for goes past every lane; with another connection the lane may be another.
     let free = [Wish::Now, Wish::Adopt, Wish::Repost, Wish::Connected];
     let own_lanes: Vec<&str> = known
@@ -154,7 +154,8 @@ fn put(known: &[(Session, Named)], lanes: &[&'static str]) -> Result<Placed, PgE
             _ => "",
         })
         .collect();
-    let hurry: Vec<bool> = known.iter().map(|(_, one)| is(one, &hurried)).collect();
+    let hurry: Vec<bool> = known.iter().map(|(_, one)| is(one, &asked)).collect();
+    let hurried = hurry.contains(&true);
     let doubt: Vec<bool> = known
         .iter()
         .map(|(_, one)| is(one, &[Wish::Restored]))
@@ -230,6 +231,7 @@ fn put(known: &[(Session, Named)], lanes: &[&'static str]) -> Result<Placed, PgE
     Ok(Placed {
         jobs,
         fresh,
+        hurried,
         ..Placed::default()
     })
 }

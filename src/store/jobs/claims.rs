@@ -25,6 +25,8 @@ pub struct Lane {
 pub struct Claimed {
     /// The session.
     pub session: Uuid,
+    /// Whom its job waits for.
+    pub tutor: Option<Uuid>,
     /// Provider of the last attempt.
     pub provider: Option<String>,
     /// Attempts that count, this one included.
@@ -86,6 +88,7 @@ fn claimed(row: &Row<'_>) -> Result<Claimed, PgError> {
     let url = maybe::<String>(row, 8)?;
     Ok(Claimed {
         session: uuid_at(row, 1)?,
+        tutor: maybe_uuid(row, 19)?,
         provider: maybe(row, 2)?,
         attempts: get(row, 3)?,
         setbacks: get(row, 11)?,
@@ -111,11 +114,11 @@ fn in_order<T>(statement: impl FnOnce() -> Result<T, PgError>) -> Result<T, PgEr
 }
 
 /// Claims due jobs for this process, soonest sessions first: so many of each lane, and `limit` in
-/// all. The clock is read once for each lane: a volatile function would be no condition for the
+/// all. Those that somebody asked for come before and beyond that, `hurried` at most. The clock is read once for each lane: a volatile function would be no condition for the
 /// index, and all that wait would be gone through.
 pub fn claim(
     lanes: &[Lane],
-    limit: usize,
+    (limit, hurried): (usize, usize),
     holder: i32,
     lease: Duration,
 ) -> Result<Vec<Claimed>, PgError> {
@@ -131,20 +134,25 @@ pub fn claim(
          fresh AS MATERIALIZED ( \
            SELECT f.*, l.name, l.room FROM lanes l CROSS JOIN LATERAL ( \
              SELECT j.session_id, j.starts_at, j.state FROM meetlink.jobs j \
-              WHERE j.state = 'pending' AND j.lane = l.name \
+              WHERE j.state = 'pending' AND j.lane = l.name AND NOT j.hurried \
               ORDER BY j.starts_at, j.session_id LIMIT l.room FOR UPDATE SKIP LOCKED) f), \
          again AS MATERIALIZED ( \
            SELECT f.*, l.name, l.room FROM lanes l CROSS JOIN LATERAL ( \
              SELECT j.session_id, j.starts_at, j.state FROM meetlink.jobs j \
               WHERE j.state IN ('retrying', 'in_doubt') AND j.lane = l.name \
-                AND j.due_at <= (SELECT pg_catalog.clock_timestamp()) \
+                AND j.due_at <= (SELECT pg_catalog.clock_timestamp()) AND NOT j.hurried \
               ORDER BY j.due_at LIMIT l.room FOR UPDATE SKIP LOCKED) f), \
+         asked AS MATERIALIZED ( \
+           SELECT j.session_id, j.starts_at, j.state FROM meetlink.jobs j \
+            WHERE j.hurried AND j.state IN ('pending', 'retrying', 'in_doubt') \
+              AND j.due_at <= (SELECT pg_catalog.clock_timestamp()) \
+            ORDER BY j.starts_at LIMIT $6 FOR UPDATE SKIP LOCKED), \
          due AS ( \
            SELECT u.*, pg_catalog.row_number() OVER (PARTITION BY u.name ORDER BY u.starts_at) AS place \
              FROM (SELECT * FROM fresh UNION ALL SELECT * FROM again) u), \
          chosen AS ( \
-           SELECT session_id, starts_at, state FROM due WHERE place <= room \
-            ORDER BY starts_at LIMIT $5) \
+           (SELECT session_id, starts_at, state FROM due WHERE place <= room \
+             ORDER BY starts_at LIMIT $5) UNION ALL SELECT * FROM asked) \
          UPDATE meetlink.jobs j \
             SET state = 'creating', due_at = NULL, attempts = j.attempts + 1, news = false, \
                 lease_holder = $1, \
@@ -160,13 +168,14 @@ pub fn claim(
                    j.setbacks, j.hurried, j.wish = 'gone', j.adopt, j.wish = 'moved', \
                    (extract(epoch FROM j.kept_from) * 1000000)::bigint, \
                    (extract(epoch FROM j.kept_to) * 1000000)::bigint, \
-                   (extract(epoch FROM j.queued_at) * 1000000)::bigint",
+                   (extract(epoch FROM j.queued_at) * 1000000)::bigint, j.tutor_id",
             &[
                 holder.into(),
                 millis(lease).into(),
                 names.into(),
                 rooms.into(),
                 number(limit).into(),
+                number(hurried).into(),
             ],
             claimed,
         )
@@ -174,8 +183,9 @@ pub fn claim(
 }
 
 /// Notes, before they are sent, that requests which create are about to go out: session, provider,
-/// and tutor whose account it is.
-pub fn mark_sent(sent: &[(Uuid, &str, Uuid)]) -> Result<(), PgError> {
+/// and tutor whose account it is. A provider that tells a repeated request (not one of `blind`) may be
+/// sent another one while an earlier one is in doubt: its doubt is as old as the last of them.
+pub fn mark_sent(sent: &[(Uuid, &str, Uuid)], blind: &[&str]) -> Result<(), PgError> {
     if sent.is_empty() {
         return Ok(());
     }
@@ -184,6 +194,7 @@ pub fn mark_sent(sent: &[(Uuid, &str, Uuid)]) -> Result<(), PgError> {
         "UPDATE meetlink.jobs j \
             SET may_exist_since = COALESCE( \
                   CASE WHEN j.provider = u.provider AND j.account_id = u.tutor \
+                        AND u.provider = ANY ($4) \
                        THEN j.may_exist_since END, \
                   pg_catalog.clock_timestamp()), \
                 provider = u.provider, account_id = u.tutor, lane = u.provider \
@@ -194,6 +205,7 @@ pub fn mark_sent(sent: &[(Uuid, &str, Uuid)]) -> Result<(), PgError> {
             from_uuids(sent.iter().map(|(session, ..)| *session)).into(),
             providers.into(),
             from_uuids(sent.iter().map(|(.., tutor)| *tutor)).into(),
+            blind.to_vec().into(),
         ],
     )?;
     Ok(())

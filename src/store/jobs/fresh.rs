@@ -31,6 +31,7 @@ impl Fresh {
     pub fn claimed(&self, number: i32, now: DateTime<Utc>) -> Claimed {
         Claimed {
             session: self.session,
+            tutor: self.tutor,
             provider: None,
             attempts: 1,
             setbacks: 0,

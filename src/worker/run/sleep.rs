@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{PAUSE_PATIENCE, Worker};
+use super::Worker;
 use crate::pg::activity::Activity;
 use crate::pg::process;
 
@@ -41,7 +41,7 @@ impl Worker {
     /// How long to sleep.
     pub(super) fn timeout(&self) -> Option<Duration> {
         let resting = self.resting.iter().map(|(at, ..)| *at).min();
-        let pausing = self.pausing_since.map(|since| since + PAUSE_PATIENCE);
+        let pausing = self.patience_ends();
         let until = match &self.trouble {
             // Once its time is over, a pause that cannot be had is tried again with the rest.
             Some(trouble) => {
@@ -49,7 +49,7 @@ impl Worker {
                 Some(pausing.map_or(trouble.until, |at| at.min(trouble.until)))
             }
             None if self.more_inbox || !self.reports.is_empty() => Some(Instant::now()),
-            None if self.pausing_since.is_some() && self.flights.is_empty() => Some(Instant::now()),
+            None if self.pausing_since.is_some() && !self.has_something() => Some(Instant::now()),
             None => {
                 let deliver = self.deliver_at.filter(|_| self.may_deliver());
                 let trim = self.mapped.as_ref().map(|_| self.chores.at());
@@ -70,7 +70,7 @@ impl Worker {
 
     /// Whether a paused worker has waited long enough for what is under way.
     pub(super) fn has_to_leave(&self) -> bool {
-        is_past(self.pausing_since.map(|since| since + PAUSE_PATIENCE))
+        is_past(self.patience_ends())
     }
 
     /// Whether something may have come into the inbox without a word.

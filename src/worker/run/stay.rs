@@ -1,7 +1,8 @@
 //! Whether the worker works here, waits, or leaves.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::super::pool::Report;
 use super::{PAUSE_PATIENCE, Worker};
 use crate::pg::activity::{Activity, Farewell};
 use crate::pg::{process, watch};
@@ -51,10 +52,29 @@ impl Worker {
 
     /// Lets go of the database as soon as nothing is under way, or patience is over.
     pub(super) fn pause(&mut self) {
-        let since = *self.pausing_since.get_or_insert_with(Instant::now);
-        let waiting = !self.flights.is_empty() || !self.reports.is_empty();
-        if !waiting || since.elapsed() >= PAUSE_PATIENCE {
+        self.pausing_since.get_or_insert_with(Instant::now);
+        if !self.has_something() || self.has_to_leave() {
             self.leave(Farewell::Paused);
         }
+    }
+
+    /// Whether something is under way.
+    pub(super) fn has_something(&self) -> bool {
+        !self.flights.is_empty() || !self.reports.is_empty() || !self.unsaved.is_empty()
+    }
+
+    /// Until when a paused worker waits for what is under way. A token that is being renewed, or that
+    /// cannot be stored yet, is waited for longer: lost, it would cost a tutor's consent.
+    pub(super) fn patience_ends(&self) -> Option<Instant> {
+        let tokens = !self.renewals.is_empty()
+            || !self.unsaved.is_empty()
+            || self.reports.iter().any(Report::is_of_refresh);
+        let longer = if tokens {
+            self.settings.request_timeout
+        } else {
+            Duration::ZERO
+        };
+        self.pausing_since
+            .map(|since| since + PAUSE_PATIENCE + longer)
     }
 }

@@ -103,7 +103,8 @@ impl Worker {
                 } => {
                     self.resting.push((Instant::now() + time, session, flow));
                     // It sends nothing now: there is room for another.
-                    self.due.get_or_insert_with(Instant::now);
+                    let now = Instant::now();
+                    self.due = Some(self.due.map_or(now, |due| due.min(now)));
                 }
                 other => self.reports.push(other),
             }
@@ -275,6 +276,7 @@ impl Worker {
         let renewal = self.renewals.entry(account).or_default();
         renewal.envelope.clone_from(&flight.refresh);
         renewal.waiting.push(session);
+        renewal.begun.get_or_insert_with(Instant::now);
         if let Some(Exchange { request, traded }) = exchange {
             renewal.traded = Some(traded);
             let work = Work::Refresh {

@@ -295,3 +295,25 @@ fn a_stall_ends_with_the_time_out_and_holds_nobody_up() {
     app.wait_for_link(session);
     assert_eq!(last_error(&app, session), None);
 }
+
+/// Whether an id is given up for lost depends on how long ago the event may have been made.
+#[test]
+fn a_doubt_at_google_is_as_old_as_the_last_request_that_may_have_arrived() {
+    let app = App::start();
+    let lost = Action::Close { effect: false };
+    app.simulator
+        .fault(Rule::always(Provider::Google, Call::Insert, lost));
+    let session = app.book(
+        app.tutor(Provider::Google, "Gus"),
+        app.person("student", "Sam"),
+    );
+    let since = |calls: usize| -> chrono::DateTime<chrono::Utc> {
+        meetlink_e2e::wait::until_true(meetlink_e2e::app::SOON, "a request", || {
+            app.simulator.calls(Provider::Google, Call::Insert).len() >= calls
+        });
+        let query = "SELECT may_exist_since FROM meetlink.jobs WHERE session_id = $1";
+        app.client().query_one(query, &[&session]).unwrap().get(0)
+    };
+    let first = since(1);
+    assert!(since(3) > first);
+}

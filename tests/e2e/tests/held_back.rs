@@ -288,3 +288,50 @@ fn nothing_that_waits_for_a_place_leaves_while_the_worker_is_in_trouble() {
     let doubts: i64 = app.value("SELECT count(*) FROM meetlink.attempts WHERE class <> 'made'");
     assert_eq!(doubts, 0);
 }
+
+/// The token endpoint has rotated the token: an answer that nobody reads costs the tutor's consent.
+#[test]
+fn a_pause_waits_for_a_token_that_is_being_renewed() {
+    let app = App::with_simulator(slow(0, 5_000), |options| options);
+    let student = app.person("student", "Sam");
+    let (tutor, account) = stale_tutor(&app, Zoom, "Zoe");
+    let session = app.book(tutor, student);
+    wait::until_true(SOON, "the refresh", || {
+        app.simulator.calls(Zoom, Call::Token).len() == 1
+    });
+    pause_and_resume(&app, "");
+    app.wait_for_link(session);
+    let tokens = app.simulator.token_use(&account);
+    assert_eq!((tokens.refreshes, tokens.killed_token_used), (1, 0));
+}
+
+/// A migration is what one pauses for, and has the table locked.
+#[test]
+fn a_pause_waits_until_a_renewed_token_can_be_stored() {
+    let app = App::with_simulator(slow(0, 500), |options| options);
+    let student = app.person("student", "Sam");
+    let (tutor, account) = stale_tutor(&app, Zoom, "Zoe");
+    let session = app.book(tutor, student);
+    wait::until_true(SOON, "the refresh", || {
+        app.simulator.calls(Zoom, Call::Token).len() == 1
+    });
+    pause_and_resume(
+        &app,
+        "BEGIN; SELECT FROM tutor_video_provider_connections FOR UPDATE; SELECT pg_sleep(5); COMMIT",
+    );
+    app.wait_for_link(session);
+    let tokens = app.simulator.token_use(&account);
+    assert_eq!((tokens.refreshes, tokens.killed_token_used), (1, 0));
+}
+
+/// Says pause, does something meanwhile, and lets go on once the worker is gone.
+fn pause_and_resume(app: &App, meanwhile: &str) {
+    let mut client = app.client();
+    client.batch_execute("SELECT meetlink_pause()").unwrap();
+    client.batch_execute(meanwhile).unwrap();
+    app.wait_until(
+        "the worker to be gone",
+        "SELECT NOT EXISTS (SELECT FROM meetlink.workers WHERE pid IS NOT NULL)",
+    );
+    client.batch_execute("SELECT meetlink_resume()").unwrap();
+}

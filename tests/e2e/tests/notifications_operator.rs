@@ -305,3 +305,38 @@ fn a_wrong_url_is_told_once_and_until_it_is_right() {
         cured(&app, &sessions, 1);
     }
 }
+
+/// Containers are restarted where others reload.
+#[test]
+fn what_the_operator_mended_goes_on_after_a_restart_or_a_pause_too() {
+    let mut app = start();
+    let away = Action::Redirect {
+        status: 302,
+        location: "https://elsewhere.example/".to_owned(),
+    };
+    for paused in [false, true] {
+        app.simulator
+            .fault(Rule::always(Google, Call::Any, away.clone()));
+        let name = format!("Gus {paused}");
+        let session = app.book(app.tutor(Google, &name), app.person("student", "Sam"));
+        app.wait_for_state(session, "failed");
+        if paused {
+            app.client()
+                .batch_execute("SELECT meetlink_pause()")
+                .unwrap();
+            app.wait_until(
+                "the worker to be gone",
+                "SELECT NOT EXISTS (SELECT FROM meetlink.workers WHERE pid IS NOT NULL)",
+            );
+            app.simulator.clear_faults();
+            app.cluster.reload();
+            app.client()
+                .batch_execute("SELECT meetlink_resume()")
+                .unwrap();
+        } else {
+            app.simulator.clear_faults();
+            app.cluster.restart(meetlink_e2e::StopMode::Fast);
+        }
+        app.wait_for_link(session);
+    }
+}

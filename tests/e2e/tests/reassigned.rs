@@ -5,6 +5,7 @@
 mod support;
 
 use meetlink_e2e::app::{App, Person};
+use meetlink_simulator::AccountSpec;
 use meetlink_simulator::Provider::Zoom;
 use meetlink_simulator::{Action, Call, Rule};
 use support::{BOTH, change, hold_up, in_doubt, jobs, quiet, trouble, under_way, wait_for_job};
@@ -95,4 +96,25 @@ fn when_the_account_before_is_no_more() {
         .fault(Rule::always(Zoom, Call::Any, Action::ZoomNoSuchUser).account("A"));
     change(&app, session, &give_to(other));
     app.wait_for_link(session);
+}
+
+/// Whoever teaches it is told, and is who lets it go on.
+#[test]
+fn to_a_tutor_who_connects_later() {
+    let app = App::start();
+    let session = in_doubt(&app, Zoom, "A");
+    let other = app.person("tutor", "B");
+    change(&app, session, &give_to(other));
+    app.simulator.clear_faults();
+    app.wait_for_state(session, "needs_action");
+    let told: Vec<(Uuid, String)> = app
+        .client()
+        .query("SELECT tutor_id, kind FROM meetlink.notifications", &[])
+        .expect("notifications")
+        .iter()
+        .map(|row| (row.get(0), row.get(1)))
+        .collect();
+    assert_eq!(told, [(other.0, "connect".to_owned())]);
+    app.connect(other, Zoom, AccountSpec::named("B"));
+    one_meeting(&app, Zoom, session);
 }

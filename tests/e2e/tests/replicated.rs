@@ -44,3 +44,19 @@ fn every_table_of_ours_identifies_its_rows() {
     );
     assert_eq!(without, None);
 }
+
+/// Cutting off a table's end takes a lock that standbys replay: there it waits for whoever reads, or
+/// ends what reads.
+#[test]
+fn a_vacuum_of_the_inbox_takes_no_lock_that_standbys_replay() {
+    let app = App::start();
+    let (tutor, student) = (
+        app.tutor(Provider::Google, "Gia"),
+        app.person("student", "Sam"),
+    );
+    app.wait_for_link(app.book(tutor, student));
+    let size = || -> i64 { app.value("SELECT pg_relation_size('meetlink.inbox')") };
+    assert!(size() > 0);
+    app.client().batch_execute("VACUUM meetlink.inbox").unwrap();
+    assert!(size() > 0, "it was cut off");
+}

@@ -256,3 +256,27 @@ fn adopt_does_not_choose_between_two_that_have_no_marker() {
     assert_eq!(app.simulator.meetings(Zoom).len(), 2, "nothing is removed");
     assert_eq!(count(&app, Zoom, Call::Create), 2);
 }
+
+/// Somebody says that the event exists, and its tutor has deleted it: a question for a person, and
+/// no reason to stop everybody else's links.
+#[test]
+fn adopt_of_an_event_that_was_deleted_is_in_doubt_and_stops_nobody() {
+    let app = App::with(|options| options.set("meetlink.backoff_base", LONG));
+    let (tutor, student) = (app.tutor(Google, "Gus"), app.person("student", "Sam"));
+    let lost = Action::Close { effect: true };
+    app.simulator.fault(Rule::once(Google, Call::Insert, lost));
+    let session = app.book(tutor, student);
+    app.wait_for_state(session, "retrying");
+    let gus = app.simulator.account(Google, "Gus").expect("Gus");
+    let event = app.simulator.meetings(Google).remove(0).id;
+    let url = format!(
+        "{}/calendars/primary/events/{event}",
+        app.simulator.google_api_url()
+    );
+    assert_eq!(call(&app.simulator, "DELETE", &url, &gus, None), 204);
+    resolve(&app, session, "adopt");
+    app.wait_for_state(session, "in_doubt");
+    app.wait_for_link(app.book(app.tutor(Google, "Gia"), student));
+    resolve(&app, session, "repost");
+    app.wait_for_link(session);
+}

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use meetlink_e2e::app::App;
 use meetlink_simulator::{Action, Call, Provider, RateLimit, Rule};
-use support::{count, retry};
+use support::{book_many, count, retry};
 use uuid::Uuid;
 
 const BOTH: [Provider; 2] = [Provider::Google, Provider::Zoom];
@@ -158,4 +158,55 @@ fn an_unknown_session_is_not_found_in_every_function() {
     }
     let queued: i64 = app.value("SELECT count(*) FROM meetlink.inbox");
     assert_eq!(queued, 0);
+}
+
+/// Thousands may be due before it, and every place be taken.
+#[test]
+fn a_retry_goes_before_all_that_waits() {
+    let latency = meetlink_simulator::Latency {
+        api_ms: 1_000,
+        token_ms: 0,
+    };
+    let options = meetlink_simulator::Options {
+        zoom_latency: latency,
+        ..meetlink_simulator::Options::default()
+    };
+    let app = App::with_simulator(options, |options| options.set("meetlink.concurrency", "2"));
+    app.client()
+        .batch_execute("DELETE FROM meetlink.providers WHERE provider <> 'zoom'")
+        .unwrap();
+    let student = app.person("student", "Sam");
+    let (tutor, busy) = (
+        app.tutor(Provider::Zoom, "Zoe"),
+        app.tutor(Provider::Zoom, "Zac"),
+    );
+    let refuse = Action::ZoomCannotSchedule;
+    app.simulator
+        .fault(Rule::once(Provider::Zoom, Call::Create, refuse));
+    let session: Uuid = app
+        .client()
+        .query_one(
+            "WITH b AS (INSERT INTO bookings (tutor_id, student_id) VALUES ($1, $2) RETURNING id)
+             INSERT INTO sessions (booking_id, tutor_id, student_id, provider, scheduled_start_at,
+                                   scheduled_end_at, duration_minutes)
+             SELECT id, $1, $2, 'zoom', now() + interval '30 d', now() + interval '31 d', 60 FROM b
+             RETURNING id",
+            &[&tutor.0, &student.0],
+        )
+        .expect("a session in a month")
+        .get(0);
+    app.wait_for_state(session, "failed");
+    book_many(&app, busy, student, 60);
+    app.wait_until(
+        "all places to be taken",
+        "SELECT count(*) >= 2 FROM meetlink.jobs WHERE state = 'creating'",
+    );
+    let begun = Instant::now();
+    retry(&app, session);
+    app.wait_for_link(session);
+    let took = begun.elapsed();
+    assert!(
+        took < Duration::from_secs(5),
+        "{took:?} behind 60 s of others"
+    );
 }

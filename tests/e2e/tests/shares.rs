@@ -75,6 +75,53 @@ fn attempts_that_wait_for_one_token_leave_room() {
     link_comes_quickly(&app, app.book(tutor, student));
 }
 
+/// The same provider's other tutors: the answer is here, and somebody has the row locked.
+#[test]
+fn a_token_that_cannot_be_stored_holds_up_no_other_tutor() {
+    let app = crowded("4");
+    let (tutor, student) = other(&app, Zoom);
+    let (busy, _) = stale_tutor(&app, Zoom, "Busy");
+    let mut holder = app.client();
+    holder.batch_execute("BEGIN").unwrap();
+    holder
+        .execute(
+            "SELECT FROM tutor_video_provider_connections WHERE tutor_id = $1 FOR UPDATE",
+            &[&busy.0],
+        )
+        .unwrap();
+    book_many(&app, busy, student, 100);
+    wait_until_settled(&app, 100);
+    link_comes_quickly(&app, app.book(tutor, student));
+    holder.batch_execute("COMMIT").unwrap();
+    app.wait_until(
+        "all links",
+        "SELECT count(*) = 101 FROM meetlink.jobs WHERE state = 'ready'",
+    );
+    assert_eq!(app.simulator.meetings_ever(Zoom).len(), 101);
+}
+
+/// Something that waits for tomorrow says nothing of the places that have become free.
+#[test]
+fn conferences_that_are_waited_for_leave_room_for_others_there() {
+    let app = crowded("4");
+    let (late, student) = other(&app, Zoom);
+    let limit = Action::RateLimit {
+        form: meetlink_simulator::RateLimit::ZoomDaily,
+    };
+    app.simulator.fault(Rule::once(Zoom, Call::Create, limit));
+    app.wait_for_state(app.book(late, student), "retrying");
+    let busy = app.tutor(Google, "Busy");
+    let pending = Action::Conference {
+        mode: Conference::PendingForever,
+    };
+    app.simulator
+        .fault(Rule::always(Google, Call::Any, pending));
+    book_many(&app, busy, student, 20);
+    wait::until_true(QUICKLY, "a request for each", || {
+        count(&app, Google, Call::Insert) == 20
+    });
+}
+
 #[test]
 fn conferences_that_are_waited_for_leave_room() {
     let app = crowded("4");

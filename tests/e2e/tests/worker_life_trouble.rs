@@ -304,3 +304,39 @@ fn a_pause_comes_in_time_although_a_request_is_under_way() {
     client.batch_execute("SELECT meetlink_pause()").unwrap();
     life::wait_for_no_worker(&app.cluster, "app", Duration::from_secs(6));
 }
+
+/// Whatever keeps the outcome of one attempt from being written, all others are.
+#[test]
+fn an_outcome_that_cannot_be_written_stops_nobody_else() {
+    let app = App::start();
+    let (tutor, student) = (app.tutor(Zoom, "Zoe"), app.person("student", "Sam"));
+    let refuse = Rule::always(Zoom, Call::Create, Action::ZoomCannotSchedule);
+    let slow = Rule::always(Google, Call::Insert, Action::Delay { ms: 300 });
+    app.simulator.fault(refuse.account("Zoe"));
+    app.simulator.fault(slow);
+    let (unlucky, others) = (app.tutor(Google, "Una"), app.tutor(Google, "Tia"));
+    let mut client = app.client();
+    client
+        .batch_execute(&format!(
+            "ALTER TABLE meetlink.jobs ADD CONSTRAINT canary
+               CHECK (state <> 'failed' AND (state <> 'ready' OR tutor_id <> '{}'))",
+            unlucky.0
+        ))
+        .unwrap();
+    // Two whose outcomes cannot be noted down, and one beside them.
+    let (refused, held) = (app.book(tutor, student), app.book(unlucky, student));
+    app.wait_for_link(app.book(others, student));
+    for session in [refused, held] {
+        app.wait_for_state(session, "in_doubt");
+    }
+    app.wait_for_link(app.book(others, student));
+    client
+        .batch_execute(
+            "ALTER TABLE meetlink.jobs DROP CONSTRAINT canary;
+             SELECT meetlink_retry(id) FROM sessions WHERE join_url IS NULL",
+        )
+        .unwrap();
+    app.wait_for_link(held);
+    app.wait_for_state(refused, "failed");
+    assert_eq!(app.simulator.meetings_ever(Google).len(), 3);
+}
