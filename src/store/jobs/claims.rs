@@ -108,9 +108,11 @@ fn claimed(row: &Row<'_>) -> Result<Claimed, PgError> {
 }
 
 /// Runs a statement whose plan must follow the indexes' order. Where nothing waited when the table was
-/// analyzed, all indexes of open jobs look alike, and one that has to be read whole and sorted may win.
+/// analyzed, all indexes of open jobs look alike, and one that has to be read whole and sorted may win;
+/// and where it was small, all of it may be read and compared with what was chosen.
 fn in_order<T>(statement: impl FnOnce() -> Result<T, PgError>) -> Result<T, PgError> {
-    xact::with_settings(&[(c"enable_sort", c"off")], statement)
+    let off = [(c"enable_sort", c"off"), (c"enable_material", c"off")];
+    xact::with_settings(&off, statement)
 }
 
 /// Claims due jobs for this process, soonest sessions first: so many of each lane, and `limit` in

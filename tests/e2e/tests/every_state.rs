@@ -1,6 +1,8 @@
 //! Every job that the tables allow, and everything that may happen to its session: none of it stops
 //! the worker, and nothing is left due or leased. And what a long history costs.
 
+#[path = "support/life.rs"]
+mod life;
 #[path = "support/cases.rs"]
 mod support;
 
@@ -153,6 +155,13 @@ fn a_booking_reads_nothing_that_waits_for_later() {
         }
         app.cluster.psql(DATABASE, &wait(before));
         app.cluster.psql(DATABASE, "ANALYZE meetlink.jobs");
+        // A worker that saw nothing wait does not look for it.
+        let old = app.worker_pid();
+        app.cluster
+            .psql(DATABASE, &format!("SELECT pg_terminate_backend({old})"));
+        wait::until_true(SOON, "another worker", || {
+            life::worker_of(&app.cluster, DATABASE).is_some_and(|pid| pid != old)
+        });
         // What is planned now is kept.
         app.wait_for_link(app.book(tutor, student));
         app.cluster.psql(DATABASE, &wait(after));
