@@ -53,7 +53,8 @@ test:
 	@scripts/test.sh
 
 install: export PG_CONFIG := $(PG_CONFIG)
-install: setup
+install:
+	@scripts/setup.sh for-install
 	@scripts/install.sh
 
 clean:

@@ -11,7 +11,8 @@ fi
 
 crates_expected=160 run_logged build "meetlink, release: building and installing, about 3 minutes the first time, else seconds" \
     "Mend what the compiler says above." \
-    "$CARGO_PGRX" pgrx install --release --features "pg$MEETLINK_PG_MAJOR" --pg-config "$MEETLINK_PG_BIN/pg_config"
+    "$CARGO_PGRX" pgrx install --release --no-default-features --features "pg$MEETLINK_PG_MAJOR" \
+    --pg-config "$MEETLINK_PG_BIN/pg_config"
 
 if [ "${1:-}" = with-programs ]; then
     run_logged build-programs "demo and benchmark, release: building, about a minute the first time, else seconds" \

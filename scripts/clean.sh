@@ -12,6 +12,7 @@ elif [ "${1:-}" = all ]; then
     rm -rf "$MEETLINK_HOME"
     say "removed $MEETLINK_HOME"
 else
-    rm -rf "$MEETLINK_TREE" "$MEETLINK_TEST_TREE" "$PGRX_HOME" "$MEETLINK_HOME/log"
+    rm -rf "$MEETLINK_TREE" "$MEETLINK_TEST_TREE" "$PGRX_HOME" "$PGRX_HOME-install" \
+        "$MEETLINK_HOME/log"
     say "removed the private PostgreSQL in $MEETLINK_HOME"
 fi

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Installs what is missing and makes the private PostgreSQL tree. Can be run at any time: it does
 # only what is not done yet, and takes a fraction of a second when that is nothing.
+#     setup.sh                what development and tests need
+#     setup.sh for-install    what a build for a PostgreSQL of yours needs, and no more
 #
 # PostgreSQL's programs find their library and share folders relative to their own real path. So a
 # tree with copies of the programs and symlinks to everything else is an installation of its own,
@@ -15,10 +17,18 @@ sys_lib=/usr/lib/postgresql/$major
 sys_share=/usr/share/postgresql/$major
 sys_include=/usr/include/postgresql
 did_something=
+for_install=
+if [ "${1:-}" = for-install ]; then for_install=1; fi
+
+# Compilers, and the headers of the PostgreSQL that it is for: one that PG_CONFIG names has its own.
+packages=(libclang-dev pkg-config gcc libc6-dev)
+[ -n "$for_install" ] && [ -n "${PG_CONFIG:-}" ] || packages+=("postgresql-server-dev-$major")
+[ -n "$for_install" ] ||
+    packages+=("postgresql-$major" sudo strace faketime python3-venv python3-cryptography nodejs)
 
 install_packages() {
     local missing=() package as_root=()
-    for package in "postgresql-$major" "postgresql-server-dev-$major" libclang-dev pkg-config gcc libc6-dev sudo strace faketime python3-venv python3-cryptography nodejs; do
+    for package in "${packages[@]}"; do
         dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null | grep -q '^ii' || missing+=("$package")
     done
     [ ${#missing[@]} -gt 0 ] || return 0
@@ -163,7 +173,7 @@ make_home
 exec 9>"$MEETLINK_HOME/.lock"
 flock -n 9 || { say "  another set-up is under way: waiting for it" && flock 9; }
 install_packages
-make_trees
+[ -n "$for_install" ] || make_trees
 find_cargo_pgrx
-init_pgrx
+[ -n "$for_install" ] || init_pgrx
 say "set-up: ready in $MEETLINK_HOME${did_something:+ (made or renewed just now)}"

@@ -9,8 +9,8 @@ use std::process::Command;
 
 /// Makes it in a cluster's folder; gives the folder with its programs.
 ///
-/// PostgreSQL finds its other files by where its own program lies, symlinks resolved: so that one
-/// is a copy, and so is what belongs to meetlink.
+/// PostgreSQL finds its other files by where its own program lies, symlinks resolved, and pg_config
+/// does too: so these are copies, and so is what belongs to meetlink.
 pub(crate) fn copy_to(base: &Path) -> Result<PathBuf> {
     let bin = template::bin_dir()?;
     let version = bin.file_name().and(bin.parent()).and_then(Path::file_name);
@@ -27,7 +27,9 @@ pub(crate) fn copy_to(base: &Path) -> Result<PathBuf> {
         cp("-as", &tree.join(folder), &parent)?;
     }
     let own_bin = own.join(&lib_root).join("bin");
-    cp("-fL", &bin.join("postgres"), &own_bin)?;
+    for program in ["postgres", "pg_config"] {
+        cp("-fL", &bin.join(program), &own_bin)?;
+    }
     let library = tree.join(&lib_root).join("lib/meetlink.so");
     cp("-fL", &library, &own.join(&lib_root).join("lib"))?;
     let scripts = std::fs::read_dir(tree.join(&share).join("extension"))
