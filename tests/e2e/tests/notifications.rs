@@ -76,9 +76,9 @@ fn a_tutor_who_connects_is_told_no_more() {
     assert_eq!(wait_until_resolved(&app).len(), 2);
 }
 
-/// As an application does that encrypts tokens itself.
+/// As an application does that encrypts tokens itself, in the statement that README prints.
 #[test]
-fn the_applications_own_update_of_the_connection_counts_as_reconnecting() {
+fn the_applications_own_update_that_says_connected_counts_as_reconnecting() {
     let app = App::start();
     let (tutor, account) = support::stale_tutor(&app, Zoom, "Zoe");
     let donor = app.person("tutor", "Donor");
@@ -120,7 +120,7 @@ fn the_applications_own_update_of_the_connection_counts_as_reconnecting() {
     let changed = client.execute(
         "UPDATE tutor_video_provider_connections
             SET access_token_encrypted = $2, refresh_token_encrypted = $3, token_expires_at = $4,
-                connection_status = 'connected' WHERE tutor_id = $1",
+                connection_status = 'connected', is_active = true WHERE tutor_id = $1",
         &[&tutor.0, &access, &refresh, &fresh.expires_at],
     );
     assert_eq!(changed.expect("an update"), 1);

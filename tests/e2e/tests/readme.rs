@@ -2,6 +2,8 @@
 
 #[path = "support/readme_blocks.rs"]
 mod blocks;
+#[path = "support/envelope.rs"]
+mod envelope;
 #[path = "support/readme_stage.rs"]
 mod stage;
 
@@ -23,6 +25,11 @@ impl Stage {
         if block.role == "service_role" && block.has("meetlink_connect") {
             self.book(SESSION);
             self.state(SESSION, "needs_action");
+        } else if block.has("'refresh envelope'") {
+            self.app.cluster.psql(
+                DATABASE,
+                "UPDATE tutor_video_provider_connections SET connection_status = 'needs_reauth'",
+            );
         } else if block.has("meetlink.missing_links;") {
             let lost = Action::Close { effect: true };
             self.app
@@ -98,6 +105,13 @@ impl Stage {
             assert_eq!(count, 2);
         } else if block.role == "service_role" && block.has("meetlink_connect") {
             self.state(SESSION, "ready");
+        } else if block.has("'refresh envelope'") {
+            // The session in doubt shows later that it can be used.
+            self.token_is_new();
+            let works: bool = self.app.value(
+                "SELECT connection_status = 'connected' FROM tutor_video_provider_connections",
+            );
+            assert!(works);
         } else if block.has("meetlink_status(uuid, text)") {
             assert!(status(self.student()).contains("is ready"));
         } else if block.has("caller_setting") {
@@ -181,8 +195,8 @@ fn every_example_works_in_its_place() {
         }
     }
     // An example that changed must not lose its check in silence.
-    assert!(run >= 29, "only {run} blocks were run");
-    assert_eq!(checked, 21, "blocks that something is known of");
+    assert!(run >= 31, "only {run} blocks were run");
+    assert_eq!(checked, 22, "blocks that something is known of");
 }
 
 /// Names of functions and of their arguments in calls through PostgREST.

@@ -151,18 +151,34 @@ fn an_envelope_that_the_application_made_serves_and_frees_what_waits() {
     }
 }
 
+/// Tokens alone are no word that the connection works: README prints the whole statement.
 #[test]
-fn an_application_that_renews_an_ended_connection_itself_frees_what_waits() {
+fn an_application_that_renews_an_ended_connection_itself_has_to_say_that_it_is_connected() {
     let app = App::start();
     let student = app.person("student", "Sam");
     for provider in BOTH {
         let (tutor, old) = stale_tutor(&app, provider, &format!("{provider:?} Old"));
+        let other = app.tutor(provider, &format!("{provider:?} Other"));
         app.simulator.revoke(&old);
         let session = app.book(tutor, student);
         app.wait_for_state(session, "needs_action");
         let new = app
             .simulator
             .add_account(provider, AccountSpec::named("New"));
+        let changed = app.client().execute(
+            "UPDATE tutor_video_provider_connections SET refresh_token_encrypted = $2
+              WHERE tutor_id = $1",
+            &[
+                &tutor.0,
+                &envelope::seal(&new.refresh_token, &tutor, provider, "refresh"),
+            ],
+        );
+        assert_eq!(changed.expect("an update"), 1);
+        // Whatever came of it has come once a later booking of somebody else has its link.
+        app.wait_for_link(app.book(other, student));
+        assert_eq!(connection_status(&app, tutor), "needs_reauth");
+        assert_eq!(app.status(session)["state"], "needs_action");
+
         write_connection(&app, tutor, &new, false);
         app.wait_for_link(session);
         assert_eq!(connection_status(&app, tutor), "connected");

@@ -6,8 +6,10 @@ use std::process::Command;
 use meetlink_e2e::app::{App, DATABASE, Person};
 use meetlink_simulator::Provider::{Google, Zoom};
 use meetlink_simulator::{AccountSpec, Options, Provider};
+use uuid::Uuid;
 
 use crate::blocks::Block;
+use crate::envelope;
 
 /// README's tutor and sessions: one that the examples ask about, one in doubt, one that was waiting
 /// when meetlink came.
@@ -169,6 +171,18 @@ impl Stage {
                 .replace("/etc/postgresql/", &format!("{here}/"))
         });
         let mut text = lines.collect::<Vec<_>>().join("\n") + "\n";
+        if text.contains(" envelope'") {
+            let account = self.app.simulator.add_account(Zoom, AccountSpec::default());
+            let tutor = Person(Uuid::parse_str(TUTOR).expect("an id"));
+            for (slot, token) in [
+                ("access", account.access_token),
+                ("refresh", account.refresh_token),
+            ] {
+                let key = ("k1", self.first_key());
+                let sealed = envelope::seal_with((key.0, &key.1), &token, &tutor, Zoom, slot);
+                text = text.replace(&format!("{slot} envelope"), &sealed);
+            }
+        }
         for (words, others) in REPLACED {
             text = text.replace(words, others);
         }
