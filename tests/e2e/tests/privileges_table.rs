@@ -11,6 +11,7 @@ use meetlink_e2e::app::App;
 use postgres::{Client, SimpleQueryMessage};
 
 const README: &str = include_str!("../../../README.md");
+const HEALTH: &str = include_str!("../../../src/api/health.rs");
 
 // + works, for every row and session      - refused for want of a privilege
 // o shows own rows, acts on own sessions; all others are not there
@@ -92,22 +93,22 @@ const FUNCTIONS: [(&str, &str, &str); 23] = [
     (
         "meetlink.read_missing_sessions()",
         "TABLE_OF meetlink.read_missing_sessions()",
-        "-o---+",
+        "-o--++",
     ),
     (
         "meetlink.read_at_risk()",
         "TABLE_OF meetlink.read_at_risk()",
-        "-o---+",
+        "-o--++",
     ),
     (
         "meetlink.read_tutors()",
         "TABLE_OF meetlink.read_tutors()",
-        "-o---+",
+        "-o--++",
     ),
     (
         "meetlink.read_visible(uuid[])",
         "TABLE_OF meetlink.read_visible(ARRAY['TUTORS', 'OTHERS']::uuid[])",
-        "-o---+",
+        "-o--++",
     ),
     (
         "meetlink.read_worker()",
@@ -122,13 +123,13 @@ const FUNCTIONS: [(&str, &str, &str); 23] = [
 ];
 
 const RELATIONS: [(&str, &str); 22] = [
-    ("at_risk", "-o---+"),
-    ("deliveries", "-----+"),
+    ("at_risk", "-o--++"),
+    ("deliveries", "----++"),
     ("mail_templates", "-----+"),
-    ("metrics", "---+-+"),
-    ("notifications", "-----+"),
+    ("metrics", "---+++"),
+    ("notifications", "----++"),
     ("notifications_id_seq", "-----+"),
-    ("stats", "---+-+"),
+    ("stats", "---+++"),
     ("tallies", "-----+"),
     ("attempts", "---c++"),
     ("attempts_id_seq", "-----+"),
@@ -137,12 +138,12 @@ const RELATIONS: [(&str, &str); 22] = [
     ("home", "-----+"),
     ("inbox", "-----+"),
     ("jobs", "-----+"),
-    ("missing_links", "-o---+"),
+    ("missing_links", "-o--++"),
     ("orphans", "----++"),
     ("pause", "-----+"),
     ("providers", "-----+"),
     ("queue", "---c++"),
-    ("tutor_connections", "-o---+"),
+    ("tutor_connections", "-o--++"),
     ("workers", "---+++"),
 ];
 
@@ -252,6 +253,36 @@ fn every_relation_is_for_those_in_the_table_and_written_by_nobody() {
         ),
     );
     assert_eq!(written, BTreeSet::new(), "may write");
+}
+
+/// What `meetlink_health()` sends somebody to is no use to who must not look there.
+#[test]
+fn the_operator_reads_in_full_whatever_health_points_at() {
+    let stage = Stage::new();
+    let mut superuser = stage.app.client();
+    let there = texts(
+        &mut superuser,
+        &format!("SELECT relname FROM ({RELATIONS_OF_OURS}) r"),
+    );
+    let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
+    let pointed_at: BTreeSet<&str> = HEALTH
+        .split("meetlink.")
+        .skip(1)
+        .map(|rest| rest.split(|c| !is_name(c)).next().unwrap_or_default())
+        .filter(|name| there.contains(*name))
+        .collect();
+    for name in ["at_risk", "deliveries", "notifications", "queue"] {
+        assert!(pointed_at.contains(name), "{pointed_at:?} lack {name}");
+    }
+    let mut operator = stage.connect("meetlink_operator");
+    for name in pointed_at {
+        let text = format!("SELECT * FROM meetlink.{name}");
+        let all = stage.rows(&mut superuser, &text).expect("a superuser may");
+        assert_eq!(stage.rows(&mut operator, &text), Ok(all), "{name}");
+    }
+    let text = "SELECT refresh_token_encrypted FROM tutor_video_provider_connections";
+    let refused = stage.rows(&mut operator, text);
+    assert_eq!(refused, Err("42501".to_owned()), "README grants no token");
 }
 
 #[test]

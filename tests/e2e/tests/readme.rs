@@ -96,7 +96,9 @@ impl Stage {
             text if text.contains("meetlink.missing_links;") => {
                 &["|in_doubt|", "|Zoe|", "connected"]
             }
-            text if text.contains("meetlink.stats") => &["preloaded|t|", "hour|all|", "|made|"],
+            text if text.contains("FROM meetlink.stats") => {
+                &["preloaded|t|", "hour|all|", "|made|"]
+            }
             _ => &[],
         };
         shown.iter().for_each(|wanted| has(wanted));
@@ -131,7 +133,8 @@ impl Stage {
             let call = "SET ROLE app_owner; SELECT meetlink_attach()";
             self.app.cluster.psql(DATABASE, call);
         } else if block.has("CREATE ROLE meetlink_operator") {
-            let look = "SET ROLE meetlink_operator; TABLE meetlink.queue; SELECT meetlink_health()";
+            let look = "SET ROLE meetlink_operator; TABLE meetlink.queue; TABLE meetlink.at_risk;
+                        TABLE meetlink.tutor_connections; SELECT meetlink_health()";
             self.app.cluster.psql(DATABASE, look);
         } else if block.kind == "psql" {
             self.token_is_new();

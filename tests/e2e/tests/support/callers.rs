@@ -25,15 +25,22 @@ pub const OWNER: [&str; 2] = [
 ];
 
 /// README's grants for the operator.
-pub const OPERATOR: [&str; 5] = [
+pub const OPERATOR: [&str; 7] = [
     "CREATE ROLE meetlink_operator BYPASSRLS;",
     "GRANT USAGE ON SCHEMA meetlink TO meetlink_operator;",
     "GRANT SELECT ON meetlink.queue, meetlink.attempts, meetlink.workers, meetlink.holds, \
-     meetlink.orphans TO meetlink_operator;",
+     meetlink.orphans, meetlink.notifications, meetlink.deliveries, meetlink.stats, \
+     meetlink.metrics, meetlink.missing_links, meetlink.at_risk, meetlink.tutor_connections \
+     TO meetlink_operator;",
     "GRANT EXECUTE ON FUNCTION meetlink_health(), meetlink_create_missing(integer), \
      meetlink_pause(), meetlink_resume(), meetlink_status(uuid), meetlink_retry(uuid), \
-     meetlink_resolve(uuid, text), meetlink.read_worker() TO meetlink_operator;",
+     meetlink_resolve(uuid, text), meetlink.read_worker(), meetlink.read_missing_sessions(), \
+     meetlink.read_at_risk(), meetlink.read_tutors(), meetlink.read_visible(uuid[]) \
+     TO meetlink_operator;",
     "GRANT SELECT, UPDATE ON sessions TO meetlink_operator;",
+    "GRANT SELECT ON profiles TO meetlink_operator;",
+    "GRANT SELECT (tutor_id, provider, connection_status, token_expires_at) \
+     ON tutor_video_provider_connections TO meetlink_operator;",
 ];
 
 /// The columns of the tables below, in this order: a role without any grant, the application's (as a
