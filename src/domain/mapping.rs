@@ -364,6 +364,8 @@ fn shorten(name: &str) -> String {
 }
 
 #[cfg(test)]
+mod documented;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod tests;
