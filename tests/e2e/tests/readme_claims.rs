@@ -1,4 +1,4 @@
-//! What README's security section says that PostgreSQL does, seen.
+//! What README says in passing, of PostgreSQL most of all, seen.
 
 use meetlink_e2e::app::{App, DATABASE, SOON};
 use postgres::fallible_iterator::FallibleIterator;
@@ -67,4 +67,55 @@ fn everybody_who_can_connect_may_listen_and_learns_ids_and_states_only() {
     let keys: Vec<_> = payload.as_object().expect("an object").keys().collect();
     assert_eq!(keys, ["session_id", "state"]);
     assert_eq!(payload["session_id"], session.to_string());
+}
+
+#[test]
+fn attaching_again_forgets_what_it_is_not_told_again() {
+    let app = App::start();
+    let options = "options => '{\"caller_setting\": \"app.user_id\"}'";
+    let columns = "columns => '{\"connections\": {\"is_active\": null}}'";
+    let holds = || -> Value {
+        app.value(
+            "SELECT jsonb_build_array(options, columns #> '{connections,is_active,column}')
+               FROM meetlink.config",
+        )
+    };
+    let attach = |arguments: &str| {
+        let call = format!("SELECT meetlink_attach({arguments})");
+        app.cluster.psql(DATABASE, &call);
+    };
+    attach(&format!("{columns}, {options}"));
+    assert_eq!(
+        holds(),
+        serde_json::json!([{"caller_setting": "app.user_id"}, null])
+    );
+    attach(columns);
+    assert_eq!(holds(), serde_json::json!([{}, null]));
+    attach("");
+    assert_eq!(holds(), serde_json::json!([{}, "is_active"]));
+}
+
+#[test]
+fn an_insert_of_very_many_sessions_is_kept_until_its_triggers_have_run() {
+    let app = App::with(|options| options.set("meetlink.enabled", "off"));
+    let (tutor, student) = (app.person("tutor", "Ned"), app.person("student", "Sam"));
+    let insert = format!(
+        "BEGIN; SET LOCAL work_mem = '64kB'; SET LOCAL temp_file_limit = '1MB';
+         CREATE TEMP TABLE made ON COMMIT DROP AS SELECT gen_random_uuid() AS id
+           FROM generate_series(1, 10000);
+         INSERT INTO bookings (id, tutor_id, student_id)
+         SELECT id, '{tutor}', '{student}' FROM made;
+         INSERT INTO sessions (booking_id, tutor_id, student_id, provider, scheduled_start_at,
+                               scheduled_end_at, duration_minutes)
+         SELECT id, '{tutor}', '{student}', 'zoom', now() + interval '1 h',
+                now() + interval '2 h', 60 FROM made;
+         ROLLBACK",
+        tutor = tutor.0,
+        student = student.0
+    );
+    let refused = app.cluster.try_psql(DATABASE, "postgres", &insert);
+    let complaint = refused.expect_err("it is too much").to_string();
+    assert!(complaint.contains("temp_file_limit"), "{complaint}");
+    app.cluster.psql(DATABASE, "SELECT meetlink_detach()");
+    app.cluster.psql(DATABASE, &insert);
 }
