@@ -38,6 +38,7 @@ while read -r program name; do
         echo "FAILED twice: $program: $name"
         exit 1
     fi
+    grep -o 'SKIPPED: .*' "$log.again" || true
     rm -f "$log.again"
     echo "SECOND TRY: $program: $name failed among others and passed alone"
     again=$((again + 1))

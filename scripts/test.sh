@@ -3,6 +3,8 @@
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
+# shellcheck source=scripts/summary.sh
+. scripts/summary.sh
 
 unit_tests() {
     # A #[pg_test] is a test of this binary too, named pg_...; it has its turn in the next stage.
@@ -18,31 +20,11 @@ titles=("set-up" "form, lints and rooms" "unit tests, without a server" "tests i
     "kill sweep of an extension that is wrong")
 commands=(scripts/setup.sh scripts/check.sh unit_tests scripts/test-in-server.sh
     simulator_tests scripts/build.sh scripts/end-to-end.sh wrong_on_purpose)
-summary=()
-second_tries=
 output=$(mktemp)
-
-# Adds a line to the summary; cargo's own counts are summed up over the stage's test programs.
-record() {
-    local counts
-    counts=$(awk '/^test result:/ {
-            for (i = 2; i <= NF; i++) { if ($i ~ /^passed/) p += $(i-1); if ($i ~ /^failed/) f += $(i-1) }
-            n++
-        }
-        /^SECOND TRY:/ { again++ }
-        END {
-            if (n) printf "%d passed, %d failed", p + again, f - again
-            if (again) printf " (%d at a second try)", again
-        }' "$output")
-    summary+=("$(printf '  %-6s %-36s %5s s  %s' "$1" "$2" "$3" "$counts")")
-}
 
 finish() {
     rm -f "$output"
-    printf '\n==> summary\n'
-    printf '%s\n' "${summary[@]}"
-    grep -h '^NOT RUN' "$MEETLINK_HOME/log/test-check.log" 2>/dev/null || true
-    [ -z "$second_tries" ] || printf '%s\n' "$second_tries"
+    print_summary
 }
 
 for i in "${!commands[@]}"; do
@@ -50,17 +32,13 @@ for i in "${!commands[@]}"; do
     begun=$SECONDS
     status=0
     "${commands[i]}" 2>&1 | tee "$output" || status=$?
-    [ "${commands[i]}" != scripts/check.sh ] || cp "$output" "$MEETLINK_HOME/log/test-check.log"
-    second_tries+=$(grep -h '^SECOND TRY' "$output" || true)
     if [ "$status" -ne 0 ]; then
-        record FAILED "${titles[i]}" $((SECONDS - begun))
-        for ((j = i + 1; j < ${#commands[@]}; j++)); do
-            summary+=("  -      ${titles[j]} (not reached)")
-        done
+        record FAILED "${titles[i]}" $((SECONDS - begun)) "$output"
+        for ((j = i + 1; j < ${#commands[@]}; j++)); do not_reached "${titles[j]}"; done
         finish
         exit 1
     fi
-    record ok "${titles[i]}" $((SECONDS - begun))
+    record ok "${titles[i]}" $((SECONDS - begun)) "$output"
 done
 finish
 say "all stages passed in $SECONDS s"

@@ -119,15 +119,9 @@ fn a_receiver_in_trouble_is_tried_again_under_the_same_id_at_a_new_time() {
     let posted = receiver.wait_for(3);
     let done = wait_for_delivery(&app, notice.id, "webhook", "its end", |d| d.delivered);
     assert_eq!((done.attempts, done.due, done.error), (3, false, None));
-    let Some(library) = Library::find() else {
-        return;
-    };
     for again in &posted {
         assert_eq!(again.header("webhook-id"), posted[0].header("webhook-id"));
         assert_eq!(again.body, posted[0].body);
-        library
-            .verify(SECRET, &again.headers, &again.body)
-            .expect("a right signature");
         let stamp: u64 = again.header("webhook-timestamp").parse().expect("seconds");
         let came = again
             .received_at
@@ -138,6 +132,14 @@ fn a_receiver_in_trouble_is_tried_again_under_the_same_id_at_a_new_time() {
             came.abs_diff(stamp) <= 1,
             "signed for {stamp}, came at {came}"
         );
+    }
+    let Some(library) = Library::find() else {
+        return;
+    };
+    for again in &posted {
+        library
+            .verify(SECRET, &again.headers, &again.body)
+            .expect("a right signature");
     }
 }
 

@@ -9,8 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use meetlink_e2e::free_address;
-use meetlink_e2e::wait;
+use meetlink_e2e::{free_address, skip, wait};
 
 const START: Duration = Duration::from_secs(30);
 
@@ -26,15 +25,7 @@ pub fn program(package: &str) -> Option<PathBuf> {
     match fetch(package) {
         Ok(program) => Some(program),
         Err(why) => {
-            // Past the test's captured output.
-            let line = format!("SKIPPED: {package}: {why}\n");
-            let stderr = File::options().append(true).open("/dev/stderr");
-            if stderr
-                .and_then(|mut e| e.write_all(line.as_bytes()))
-                .is_err()
-            {
-                eprint!("{line}");
-            }
+            skip(&format!("{package}: {why}"));
             None
         }
     }

@@ -3,7 +3,6 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
-use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -40,14 +39,7 @@ impl Library {
         match install() {
             Ok(folder) => Some(Self { folder }),
             Err(why) => {
-                let line = format!("SKIPPED: Standard Webhooks library: {why}\n");
-                let written = File::options().append(true).open("/dev/stderr");
-                if written
-                    .and_then(|mut e| e.write_all(line.as_bytes()))
-                    .is_err()
-                {
-                    eprint!("{line}");
-                }
+                meetlink_e2e::skip(&format!("Standard Webhooks library: {why}"));
                 None
             }
         }

@@ -2,21 +2,10 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 
-/// Says loudly, past the test's captured output, why a test does not run.
-pub fn skip(why: &str) {
-    let line = format!("SKIPPED: {why}\n");
-    let written = File::options().append(true).open("/dev/stderr");
-    if written
-        .and_then(|mut e| e.write_all(line.as_bytes()))
-        .is_err()
-    {
-        eprint!("{line}");
-    }
-}
+pub use meetlink_e2e::skip;
 
 /// Runs strace until our end of its input is closed, also by our being killed.
 const LEASH: &str =
