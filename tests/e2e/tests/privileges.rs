@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use life::refusal;
 use meetlink_e2e::app::{App, Person};
 use meetlink_simulator::Provider::Google;
-use meetlink_simulator::{Action, Call, Rule};
+use meetlink_simulator::{Action, Call, Options, Rule};
 use postgres::{Client, Error, Row};
 use serde_json::Value;
 use uuid::Uuid;
@@ -124,15 +124,13 @@ fn tutor_and_student_are_told_and_only_who_may_change_the_session_retries() {
 
 #[test]
 fn nobody_may_call_anything_until_it_is_granted() {
-    let app = App::start();
+    // Other tests begin with README's grants; here there are none.
+    let app = App::unattached(Options::default(), |options| options);
     let mut client = app.client();
     client
-        .batch_execute(
-            "REVOKE ALL ON ALL FUNCTIONS IN SCHEMA public FROM authenticated;
-             SET ROLE authenticated",
-        )
+        .batch_execute("CREATE EXTENSION meetlink; SELECT meetlink_attach()")
         .unwrap();
-    for text in [
+    let calls = [
         "SELECT meetlink_attach()",
         "SELECT meetlink_detach()",
         "SELECT meetlink_configure_provider('zoom', 'a', 'b')",
@@ -144,13 +142,22 @@ fn nobody_may_call_anything_until_it_is_granted() {
         "SELECT meetlink_wait(gen_random_uuid())",
         "SELECT meetlink_pause()",
         "SELECT meetlink_resume()",
+        "SELECT meetlink_status(gen_random_uuid(), 'tutor')",
+        "SELECT meetlink_resolve(gen_random_uuid(), 'adopt')",
+        "SELECT meetlink_health()",
+        "SELECT meetlink_rotate_keys()",
+        "SELECT meetlink_adopt_tokens()",
         "TABLE meetlink.queue",
         "TABLE meetlink.jobs",
         "TABLE meetlink.providers",
         "SELECT * FROM meetlink.read_tutors()",
-    ] {
-        let (code, ..) = refusal(client.batch_execute(text));
-        assert_eq!(code, "42501", "{text}");
+    ];
+    for role in ["anon", "authenticated", "service_role", "app_owner"] {
+        client.batch_execute(&format!("SET ROLE {role}")).unwrap();
+        for text in calls {
+            let (code, ..) = refusal(client.batch_execute(text));
+            assert_eq!(code, "42501", "{text} as {role}");
+        }
     }
 }
 

@@ -64,15 +64,16 @@ fn it_gives_nothing_at_the_timeout_and_sleeps_until_then() {
     let pid = pid_of(&mut client);
     assert_eq!(wait_for(&mut client, session, "0"), None);
     assert_eq!(wait_for(&mut client, session, "-1 s"), None);
-    let (before, begun) = (process::done(pid).switches, Instant::now());
+    let (before, begun) = (process::done(pid).sleeps, Instant::now());
     assert_eq!(wait_for(&mut client, session, "1.2 s"), None);
-    let (took, woke) = (begun.elapsed(), process::done(pid).switches - before);
-    println!("a wait of 1.2 s took {took:?} and {woke} context switches");
+    let (took, woke) = (begun.elapsed(), process::done(pid).sleeps - before);
+    println!("a wait of 1.2 s took {took:?} and fell asleep {woke} times");
     assert!(
         took >= Duration::from_millis(1_200) && took < Duration::from_millis(2_500),
         "{took:?}"
     );
-    assert!(woke < 60, "{woke} context switches: it polls");
+    // A look every 25 ms would be 48; the statement itself takes a few.
+    assert!(woke < 15, "it fell asleep {woke} times: it polls");
 }
 
 #[test]
