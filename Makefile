@@ -14,7 +14,7 @@ SOAK_ARGS ?=
 help:
 	@echo 'make demo       see it work: a private cluster, a provider simulator, bookings and their links'
 	@echo 'make test       everything: lints, unit, in-server and end-to-end tests'
-	@echo 'make bench      how fast it is, beside graphile-worker and pg-boss (25 minutes; BENCH_ARGS=latency: a part)'
+	@echo 'make bench      how fast it is, beside graphile-worker and pg-boss (25 min; BENCH_ARGS=latency)'
 	@echo 'make torture    kill the worker at each of its system calls, in four ways, and count meetings'
 	@echo 'make soak       ten minutes of bookings with faults and kills, and what became of them'
 	@echo 'make check      form, lints, and the walls between the rooms'

@@ -21,6 +21,6 @@ if compgen -G "${CARGO_HOME:-$HOME/.cargo}/advisory-dbs/*/.git" >/dev/null; then
     "$tool" --workspace --log-level error --offline check --hide-inclusion-graph advisories ||
         die "a dependency has a known vulnerability" "Take the version that the advisory names."
 else
-    say "NOT RUN: known vulnerabilities of the dependencies: this machine has no database of advisories." \
-        "Where its host can be reached, $tool fetch db gets it."
+    say "NOT RUN: known vulnerabilities of the dependencies: this machine has no list of advisories"
+    say "         (where its host can be reached, this gets it: $tool fetch db)"
 fi

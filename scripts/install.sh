@@ -64,7 +64,8 @@ done
 
 cat <<TEXT
 
-Installed into $libdir and $extensions.
+Installed into $libdir
+and $extensions.
 A server that runs goes on with what it has loaded until it is restarted.
 
 The first time: add to postgresql.conf, and keep what shared_preload_libraries has already

@@ -33,7 +33,7 @@ Usage: bench [PART]... [--quick] [--jobs N]     (make bench BENCH_ARGS='latency 
                at 0, 20 and 100 ms, one after another and at 5 and 50 a second
   throughput   2,000 and 10,000 sessions at once, as a share of what the providers give at most
   waiting      throughput with 1,000, 100,000 and 1,000,000 jobs that are not due
-  trigger      inserts into sessions: no trigger, meetlink's, the peers', plain plpgsql; a minute's course
+  trigger      inserts into sessions: no trigger, meetlink's, the peers', plpgsql; a minute's course
   wear         bloat, and the worker's memory, after 100,000 jobs
   flushes      WAL flushes a link
   idle         what each costs in 60 s with nothing to do

@@ -17,8 +17,8 @@ Usage: torture [OPTION]...            (make torture TORTURE_ARGS='--every 5')
   --jobs N                    clusters at once: 1 or 2 (default 2)
   --seed N                    brings back the same choice
   --forgetful                 a trigger makes the worker forget what it has sent
-  --expect-duplicates         for that, or for a build that posts again blindly: ends well only if the sweep
-                              finds more than one meeting for a session";
+  --expect-duplicates         for that, or for a build that posts again blindly: ends well only if
+                              the sweep finds more than one meeting for a session";
 
 pub struct Wanted {
     pub plan: Plan,
