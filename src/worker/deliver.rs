@@ -92,7 +92,7 @@ pub fn deliver(view: &View<'_>, office: &Office<'_>, after: &mut After) -> Resul
     let mut open = vec![Channel::Application];
     into_table(office)?;
     for channel in [Channel::Webhook, Channel::Mail] {
-        if hand_over(view, channel, after)? {
+        if hand_over(view, office, channel, after)? {
             open.push(channel);
         }
     }
@@ -117,13 +117,19 @@ fn into_table(office: &Office<'_>) -> Result<(), PgError> {
 
 /// Makes parcels of what is due as far as there is room; whether some is left. Without room the end
 /// of one under way asks again.
-fn hand_over(view: &View<'_>, channel: Channel, after: &mut After) -> Result<bool, PgError> {
+fn hand_over(
+    view: &View<'_>,
+    office: &Office<'_>,
+    channel: Channel,
+    after: &mut After,
+) -> Result<bool, PgError> {
     let usable = match channel {
         Channel::Webhook => view.outlets.webhook.is_some(),
         _ => view.outlets.mail.is_some(),
     };
     let room = AT_ONCE.saturating_sub(view.parcels.at(channel.as_str()));
     let mut sent = 0;
+    let mut locked = false;
     for due in notices::due(channel, if usable { room } else { BATCH })? {
         let parcel = match (&view.outlets.webhook, &view.outlets.mail, view.mapped) {
             (Some(webhook), ..) if channel == Channel::Webhook => {
@@ -131,8 +137,26 @@ fn hand_over(view: &View<'_>, channel: Channel, after: &mut After) -> Result<boo
                 let name = message_id(due.id, &due.notice.created_at);
                 Ok(Parcel::Webhook(webhook.clone(), name, body))
             }
+            _ if locked && due.notice.tutor.is_some() => {
+                notices::lease(due.id, channel, PAUSE)?;
+                continue;
+            }
             (_, Some(mail), Some(mapped)) if channel == Channel::Mail => {
-                letter(mail, mapped, &due)?.ok_or("there is no address")
+                match addressee(mail, mapped, &due) {
+                    Ok(Some(to)) => Ok(letter(mail, mapped, &due, to)?),
+                    Ok(None) => Err("there is no address"),
+                    Err(error) if error.is_about_locks() => {
+                        locked = true;
+                        notices::lease(due.id, channel, PAUSE)?;
+                        continue;
+                    }
+                    Err(error) => {
+                        let failure =
+                            Failure::new(Class::Retry, Reason::Misconfigured, error.to_string());
+                        ended(office, due.id, channel, due.attempts, &Err(failure))?;
+                        continue;
+                    }
+                }
             }
             // What the setting points to cannot be used: it waits until that is mended.
             _ if view.outlets.wanted.contains(&channel) => {
@@ -149,6 +173,14 @@ fn hand_over(view: &View<'_>, channel: Channel, after: &mut After) -> Result<boo
                 sent += 1;
             }
             Err(why) => notices::set_back(due.id, channel, None, why)?,
+        }
+    }
+    if locked {
+        // Else the next step would come at once, to wait for the same lock.
+        for due in notices::due(channel, BATCH)? {
+            if due.notice.tutor.is_some() {
+                notices::lease(due.id, channel, PAUSE)?;
+            }
         }
     }
     Ok(sent < room)
@@ -185,18 +217,26 @@ fn in_table(office: &Office<'_>, due: &Due) -> Result<bool, PgError> {
     }
 }
 
-/// A letter; `None` where nobody's address is known.
-fn letter(mail: &Mail, mapped: &Mapped, due: &Due) -> Result<Option<Parcel>, PgError> {
-    let (name, to) = match due.notice.tutor {
-        None => (String::new(), mail.operator.clone()),
-        Some(tutor) => xact::subtransaction(|| app::person(mapped, tutor))
-            .ok()
-            .flatten()
-            .unwrap_or_default(),
+/// Whom a letter goes to, by name and address; `None` where nobody's address is known. An error says
+/// nothing about the address.
+fn addressee(mail: &Mail, mapped: &Mapped, due: &Due) -> Result<Option<(String, String)>, PgError> {
+    let found = match due.notice.tutor {
+        None => Some((String::new(), mail.operator.clone())),
+        Some(tutor) => xact::subtransaction(|| {
+            xact::set_local(c"lock_timeout", LOCK_TIMEOUT)?;
+            app::person(mapped, tutor)
+        })?,
     };
-    let Some(to) = to.filter(|to| !to.is_empty()) else {
-        return Ok(None);
-    };
+    Ok(found.and_then(|(name, to)| Some((name, to.filter(|to| !to.is_empty())?))))
+}
+
+/// A letter.
+fn letter(
+    mail: &Mail,
+    mapped: &Mapped,
+    due: &Due,
+    (name, to): (String, String),
+) -> Result<Parcel, PgError> {
     let kind = due.notice.kind;
     let (subject, body) = notices::mail_template(kind)?
         .unwrap_or_else(|| (kind.title().to_owned(), kind.mail_text().to_owned()));
@@ -219,10 +259,7 @@ fn letter(mail: &Mail, mapped: &Mapped, due: &Due) -> Result<Option<Parcel>, PgE
         ),
         sent_at: Utc::now(),
     };
-    Ok(Some(Parcel::Letter(
-        Arc::clone(&mail.mailer),
-        Box::new(letter),
-    )))
+    Ok(Parcel::Letter(Arc::clone(&mail.mailer), Box::new(letter)))
 }
 
 /// A delivery came back.

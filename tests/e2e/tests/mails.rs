@@ -345,6 +345,38 @@ fn a_receiver_that_hangs_holds_up_neither_letters_nor_the_applications_table() {
     assert_eq!(receiver.received().len(), 2, "webhooks at once");
 }
 
+/// Somebody who locks the people for a moment costs nobody a letter.
+#[test]
+fn an_address_that_cannot_be_read_now_is_read_later() {
+    let sink = Sink::start(Security::Plain);
+    let app = mailing(&sink, |options| {
+        options
+            .set("log_lock_waits", "on")
+            .set("deadlock_timeout", "10ms")
+            .set("meetlink.max_attempts", "100")
+    });
+    sink.refuse(1_000, At::Greeting, "421 4.3.2 later");
+    let told: Vec<_> = (0..5)
+        .map(|n| parked(&app, &format!("Ned {n}")).2)
+        .collect();
+    let mut client = app.client();
+    let mut lock = client.transaction().expect("a transaction");
+    let mark = app.cluster.log_mark();
+    lock.batch_execute("LOCK profiles IN ACCESS EXCLUSIVE MODE")
+        .expect("the lock");
+    // Once it has met it again, it did not wait for its end.
+    wait::until_true(SOON, "the worker to meet the lock", || {
+        let log = app.cluster.log_from(mark);
+        log.matches("still waiting for").count() >= 3
+    });
+    lock.rollback().expect("the lock's end");
+    sink.relent();
+    for notice in told {
+        wait_for_delivery(&app, notice.id, "mail", "its end", |d| d.delivered);
+    }
+    assert_eq!(sink.wait_for(5).len(), 5);
+}
+
 #[test]
 fn letters_are_off_by_default() {
     let app = App::start();

@@ -155,6 +155,11 @@ impl Sink {
         self.shared.state().refusals.extend(planned);
     }
 
+    /// Refuses nothing any more.
+    pub fn relent(&self) {
+        self.shared.state().refusals.clear();
+    }
+
     /// How many refusals are still to come.
     pub fn refusals_left(&self) -> usize {
         self.shared.state().refusals.len()
