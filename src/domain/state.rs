@@ -76,9 +76,14 @@ pub fn after_failure(
     policy: &Policy,
     random: u64,
 ) -> Verdict {
-    let backoff = || match failure.retry_after {
-        Some(asked) => policy.at_least(asked, random),
-        None => policy.wait(tries.failures, random),
+    // A wait that is asked for may be none at all: zero, or a date that a clock which is ahead takes
+    // for past. It lengthens the backoff and never takes its place.
+    let backoff = || {
+        let grown = policy.wait(tries.failures, random);
+        let asked = failure
+            .retry_after
+            .map(|asked| policy.at_least(asked, random));
+        asked.map_or(grown, |asked| asked.max(grown))
     };
     let mut verdict = Verdict {
         state: State::Retrying,
@@ -91,9 +96,7 @@ pub fn after_failure(
         // The doubt outlives trouble on the way to its answer, however often that fails.
         Class::Retry | Class::RetryAfter | Class::InDoubt if was_in_doubt && failure.may_exist => {
             verdict.state = State::InDoubt;
-            // Looking again and again finds nothing more: the wait grows here too.
-            let grown = policy.wait(tries.failures, random);
-            verdict.delay = Some(backoff().max(grown));
+            verdict.delay = Some(backoff());
             verdict.counts = false;
         }
         // A look that is refused proves nothing.
@@ -217,6 +220,32 @@ mod tests {
         failure.retry_after = Some(Duration::from_secs(120));
         let verdict = after_failure(&failure, tries(1), false, &POLICY, 0);
         assert_eq!(verdict.delay, Some(Duration::from_secs(120)));
+    }
+
+    /// `Retry-After: 0`, or a date that a clock which is ahead takes for past.
+    #[test]
+    fn an_asked_wait_never_shortens_the_backoff() {
+        for class in Class::ALL {
+            for reason in Reason::ALL {
+                for (doubt, may_exist) in [(false, false), (false, true), (true, true)] {
+                    for random in [0, MIDDLE, u64::MAX] {
+                        let plain = Failure::new(*class, *reason, "").may_exist(may_exist);
+                        let decide = |asked| {
+                            let failure = plain.clone().after(asked);
+                            let policy = Policy {
+                                max_attempts: 10,
+                                ..POLICY
+                            };
+                            after_failure(&failure, tries(6), doubt, &policy, random)
+                        };
+                        let own = decide(None);
+                        assert_eq!(decide(Some(Duration::ZERO)), own, "{plain:?}");
+                        let short = decide(Some(Duration::from_millis(1)));
+                        assert!(short.delay >= own.delay, "{plain:?}");
+                    }
+                }
+            }
+        }
     }
 
     #[test]

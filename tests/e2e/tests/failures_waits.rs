@@ -73,6 +73,47 @@ fn a_server_in_trouble_may_name_the_wait() {
     }
 }
 
+/// "Now", or a date that has passed, as a clock that is ahead reads it: no reason to come at once.
+#[test]
+fn a_server_that_asks_for_no_wait_at_all_is_not_hurried() {
+    let app = App::with(|options| {
+        options
+            .set("meetlink.backoff_base", "2s")
+            .set("meetlink.backoff_max", "4s")
+    });
+    let student = app.person("student", "Sam");
+    let past = "Sun, 06 Nov 1994 08:49:37 GMT";
+    let sessions = [
+        (Provider::Google, 503, "0", "backendError"),
+        (Provider::Google, 403, past, "userRateLimitExceeded"),
+    ]
+    .map(|(provider, status, asked, reason)| {
+        let name = format!("{provider:?} {status}");
+        let action = Action::Status {
+            status,
+            headers: vec![("retry-after".into(), asked.into())],
+            body: format!(r#"{{"error": {{"errors": [{{"reason": "{reason}"}}]}}}}"#),
+            effect: false,
+        };
+        app.simulator
+            .fault(Rule::always(provider, Call::Create, action).account(&name));
+        let session = app.book(app.tutor(provider, &name), student);
+        (provider, name, session)
+    });
+    let begun = Instant::now();
+    wait::until_true(SOON, "three seconds of it", || {
+        begun.elapsed() >= Duration::from_secs(3)
+    });
+    for (provider, name, _) in &sessions {
+        let tried = creates(&app, *provider, name).len();
+        assert!((1..10).contains(&tried), "{name}: {tried} tries");
+    }
+    app.simulator.clear_faults();
+    for (_, _, session) in sessions {
+        app.wait_for_link(session);
+    }
+}
+
 /// Waits grow with each refusal also when refusals use up no attempt.
 #[test]
 fn a_limit_without_a_hint_is_met_with_growing_waits() {
