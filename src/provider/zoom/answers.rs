@@ -111,7 +111,8 @@ fn tutor(reason: Reason, text: &str) -> Failure {
 }
 
 /// 429 stands for a limit a second, of the account, and for one a day, of the host (100 creates
-/// and updates). The headers that tell them apart are not always there: on the daily limit of
+/// and updates). Either is its tutor's, whose account it is: one account's use of Zoom says nothing of
+/// another's (Zoom API reference, "Rate limits": shared by the users and apps of an account). The headers that tell them apart are not always there: on the daily limit of
 /// creates only the message told it (Zoom developer forum, topic 18928).
 fn limited(answer: &Response, error: &Error, now: DateTime<Utc>) -> Failure {
     let header = |name| answer.header(name).unwrap_or_default().to_ascii_lowercase();
@@ -130,9 +131,9 @@ fn limited(answer: &Response, error: &Error, now: DateTime<Utc>) -> Failure {
         Failure::new(Class::RetryAfter, Reason::TutorRateLimit, text)
             .after(asked.or_else(|| until_midnight(now)))
     } else {
-        let text = "Zoom was asked too often within a second; meetlink comes back later.";
-        Failure::new(Class::RetryAfter, Reason::ProviderRateLimit, text)
-            .after(asked.or(Some(SECOND)))
+        let text = "The tutor's Zoom account was asked too often within a second; meetlink comes back later.";
+        // At least: the wait grows with each of them.
+        Failure::new(Class::RetryAfter, Reason::TutorRateLimit, text).after(asked.max(Some(SECOND)))
     }
 }
 

@@ -127,7 +127,6 @@ fn a_reset_on_accept_is_tried_again() {
 fn every_form_of_retry_after_is_respected_at_both_providers() {
     let app = App::start();
     let student = app.person("student", "Sam");
-    // Of Zoom's limits the one of the day is one tutor's; the one of the second is everybody's.
     let daily = |value: String| Action::Status {
         status: 429,
         headers: vec![("retry-after".into(), value)],

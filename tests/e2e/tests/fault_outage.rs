@@ -296,18 +296,50 @@ fn a_limit_of_one_tutor_delays_that_tutor_alone() {
     }
 }
 
+/// Zoom counts the requests of a second by account: whoever meets that limit, and goes on meeting it,
+/// is one tutor.
+#[test]
+fn a_limit_by_the_second_delays_its_tutor_alone() {
+    let app = start();
+    let student = app.person("student", "Sam");
+    let (limited, witness) = (app.tutor(Zoom, "Limited"), app.tutor(Zoom, "Witness"));
+    let form = meetlink_simulator::RateLimit::ZoomPerSecond;
+    app.simulator
+        .fault(Rule::always(Zoom, Call::Create, Action::RateLimit { form }).account("Limited"));
+    let session = app.book(limited, student);
+    app.wait_for_state(session, "retrying");
+    others_are_served(&app, witness, student, Duration::from_secs(3));
+    let everybody: i64 = app.value("SELECT count(*) FROM meetlink.holds WHERE tutor_id IS NULL");
+    assert_eq!(everybody, 0);
+    let calls = creates(&app, Zoom, "Limited");
+    for pair in calls.windows(2) {
+        let gap = pair[1].received_at.mono_ns - pair[0].received_at.mono_ns;
+        assert!(gap >= 1_000_000_000, "after {gap} ns");
+    }
+    assert_nothing_burnt(&app);
+    app.simulator.clear_faults();
+    app.wait_for_link(session);
+}
+
 /// Everybody's limit is not an outage: it ends when the provider said.
 #[test]
 fn fifty_sessions_against_a_limit_of_everybody_all_get_through() {
     let app = start();
     let student = app.person("student", "Sam");
-    let form = meetlink_simulator::RateLimit::ZoomPerSecond;
+    let limit = Action::Status {
+        status: 403,
+        headers: vec![("retry-after".into(), "1".into())],
+        body: r#"{"error": {"code": 403, "errors": [{"reason": "dailyLimitExceeded"}]}}"#.into(),
+        effect: false,
+    };
     app.simulator
-        .fault(Rule::always(Zoom, Call::Create, Action::RateLimit { form }).times(20));
-    let sessions = fifty(&app, Zoom, student);
+        .fault(Rule::always(Google, Call::Create, limit).times(20));
+    let sessions = fifty(&app, Google, student);
     wait_for_links(&app, WAITING, Duration::from_secs(30));
     assert_nothing_burnt(&app);
-    assert_eq!(app.simulator.meetings_ever(Zoom).len(), sessions.len());
+    assert_eq!(app.simulator.meetings_ever(Google).len(), sessions.len());
+    let everybody: i64 = app.value("SELECT count(*) FROM meetlink.holds WHERE tutor_id IS NULL");
+    assert_eq!(everybody, 1, "the application as a whole was to wait");
 }
 
 /// People who ask for another try meanwhile burn nothing, and a server that is restarted in the

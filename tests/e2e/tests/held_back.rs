@@ -169,14 +169,14 @@ fn a_token_that_is_refused_after_meetlink_was_switched_off_is_not_renewed() {
 #[test]
 fn a_retry_by_hand_does_not_wait_for_a_limit_that_the_attempt_before_it_met() {
     let app = App::with_simulator(slow(1_000, 0), |options| options);
-    let (tutor, student) = (app.tutor(Zoom, "Zoe"), app.person("student", "Sam"));
+    let (tutor, student) = (app.tutor(Google, "Gus"), app.person("student", "Sam"));
     let limit = Action::RateLimit {
-        form: RateLimit::Seconds(600),
+        form: RateLimit::GoogleDailyLimitExceeded,
     };
-    app.simulator.fault(Rule::once(Zoom, Call::Create, limit));
+    app.simulator.fault(Rule::once(Google, Call::Create, limit));
     let session = app.book(tutor, student);
     wait::until_true(SOON, "its request", || {
-        app.simulator.in_flight(Zoom).now == 1
+        app.simulator.in_flight(Google).now == 1
     });
     app.client()
         .execute("SELECT meetlink_retry($1)", &[&session])

@@ -136,9 +136,9 @@ fn passing_trouble_is_the_tutors_to_hurry_and_the_students_to_await() {
              soon as it does.",
         ),
         (
-            Zoom,
-            limit(RateLimit::Seconds(600)),
-            "Zoom is busy; the link will be created in a moment.",
+            Google,
+            limit(RateLimit::GoogleDailyLimitExceeded),
+            "Google Meet is busy; the link will be created in a moment.",
         ),
     ] {
         let (people, session) = meet(&app, provider, action, "retrying");

@@ -58,7 +58,9 @@ pub(crate) fn google_error(status: u16, reason: &str, message: &str) -> Answer {
 
 fn google_error_body(status: u16, reason: &str, message: &str) -> Value {
     let domain = match reason {
-        "rateLimitExceeded" | "userRateLimitExceeded" | "quotaExceeded" => "usageLimits",
+        "rateLimitExceeded" | "userRateLimitExceeded" | "quotaExceeded" | "dailyLimitExceeded" => {
+            "usageLimits"
+        }
         "timeRangeEmpty" => "calendar",
         _ => "global",
     };

@@ -171,6 +171,9 @@ fn rate_limit(provider: Provider, form: RateLimit, now: DateTime<Utc>) -> Answer
         RateLimit::GoogleQuotaExceeded => {
             google_error(403, "quotaExceeded", "Calendar usage limits exceeded.")
         }
+        RateLimit::GoogleDailyLimitExceeded => {
+            google_error(403, "dailyLimitExceeded", "Daily Limit Exceeded")
+        }
         RateLimit::GoogleTooManyRequests => {
             google_error(429, "rateLimitExceeded", "Rate Limit Exceeded")
         }

@@ -185,6 +185,8 @@ pub enum RateLimit {
     GoogleUserRateLimitExceeded,
     /// Google: 403 `quotaExceeded`.
     GoogleQuotaExceeded,
+    /// Google: 403 `dailyLimitExceeded`, the limit of the whole project.
+    GoogleDailyLimitExceeded,
     /// Google: 429 `rateLimitExceeded`.
     GoogleTooManyRequests,
 }

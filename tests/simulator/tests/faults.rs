@@ -124,6 +124,11 @@ fn every_form_of_rate_limit() {
             "userRateLimitExceeded",
         ),
         (RateLimit::GoogleQuotaExceeded, 403, "quotaExceeded"),
+        (
+            RateLimit::GoogleDailyLimitExceeded,
+            403,
+            "dailyLimitExceeded",
+        ),
     ] {
         let reply = google_once(&s, limit(form));
         assert_eq!((reply.status, reply.reason()), (status, reason), "{form:?}");

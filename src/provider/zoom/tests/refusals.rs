@@ -22,7 +22,7 @@ fn refusals_mean_what_the_contract_says() {
         (400, 3_000, "", Permanent, RequestRefused),
         (404, 2, "", Permanent, RequestRefused),
         (409, 4, "", Permanent, RequestRefused),
-        (429, 429, "per-second", RetryAfter, ProviderRateLimit),
+        (429, 429, "per-second", RetryAfter, TutorRateLimit),
         (429, 429, "You have exceeded the daily rate limit (100)", RetryAfter, TutorRateLimit),
         (425, 5, "", Retry, ProviderDown),
         (301, 6, "", Permanent, Misconfigured),
@@ -88,19 +88,19 @@ fn a_daily_limit_ends_at_midnight_and_a_limit_by_the_second_after_one() {
         (
             &[("x-ratelimit-type", "QPS")],
             "",
-            Reason::ProviderRateLimit,
+            Reason::TutorRateLimit,
             Some(Duration::from_secs(1)),
         ),
         (
             &[("retry-after", "3"), ("x-ratelimit-type", "QPS")],
             "",
-            Reason::ProviderRateLimit,
+            Reason::TutorRateLimit,
             Some(Duration::from_secs(3)),
         ),
         (
             &[("x-ratelimit-category", "Light")],
             "",
-            Reason::ProviderRateLimit,
+            Reason::TutorRateLimit,
             Some(Duration::from_secs(1)),
         ),
     ] {

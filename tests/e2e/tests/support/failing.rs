@@ -257,10 +257,16 @@ pub fn of_providers() -> Vec<Case> {
             limit(RateLimit::GoogleQuotaExceeded),
         ),
         on(
-            "429 with `Retry-After`",
+            "Google 403 `dailyLimitExceeded`: the limit of the application as a whole",
+            Google,
+            wait,
+            limit(RateLimit::GoogleDailyLimitExceeded),
+        ),
+        on(
+            "Zoom 429, the limit of a second",
             Zoom,
             wait,
-            limit(RateLimit::Seconds(600)),
+            limit(RateLimit::ZoomPerSecond),
         ),
         on(
             "Zoom 429, the limit of a day",
