@@ -16,6 +16,16 @@ use crate::provider::http::Response;
 /// `quotaExceeded` guards against abuse and lasts for hours; Google does not say how many.
 const QUOTA_PAUSE: Duration = Duration::from_secs(3_600);
 
+/// What the front end says of the OAuth client's project, whoever asks: `ErrorReason` in
+/// google/api/error_reason.proto.
+const UNSERVED: [&str; 5] = [
+    "CONSUMER_INVALID",
+    "CONSUMER_SUSPENDED",
+    "USER_PROJECT_DENIED",
+    "BILLING_DISABLED",
+    "SECURITY_POLICY_VIOLATED",
+];
+
 /// The error body: `error.errors[].reason` is Calendar's own, `error.details[].reason` and
 /// `error.status` are those of Google's newer front end. All may come together.
 struct Error {
@@ -100,6 +110,11 @@ fn classify(answer: &Response, error: Option<&Error>, now: DateTime<Utc>) -> Fai
             Class::OperatorMustAct,
             Reason::OAuthClient,
             "The Google Calendar API is not enabled in the OAuth client's project; enable it in the Google Cloud console.",
+        ),
+        403 if has(&UNSERVED) => Failure::new(
+            Class::OperatorMustAct,
+            Reason::OAuthClient,
+            "Google does not serve the OAuth client's project (deleted, suspended, barred by a policy, or without billing); look for the cause in the Google Cloud console.",
         ),
         // Domain policies, suspended accounts, calendars that may only be read.
         403 if error.is_some() => tutor(

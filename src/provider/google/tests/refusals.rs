@@ -103,6 +103,33 @@ fn a_missing_scope_is_seen_in_the_details_too() {
     assert_eq!(talk.failed().reason, Reason::ScopeMissing);
 }
 
+/// What Google's front end says of the OAuth client's project, whoever asks.
+#[test]
+fn a_project_that_is_not_served_is_the_operators() {
+    for reason in [
+        "CONSUMER_INVALID",
+        "CONSUMER_SUSPENDED",
+        "USER_PROJECT_DENIED",
+        "BILLING_DISABLED",
+        "SECURITY_POLICY_VIOLATED",
+        "SERVICE_DISABLED",
+    ] {
+        let body = json!({ "error": {
+            "code": 403, "status": "PERMISSION_DENIED", "message": "Permission denied on resource project.",
+            "errors": [{ "domain": "global", "reason": "forbidden" }],
+            "details": [{ "@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason }],
+        }});
+        let talk = google(fresh(), vec![answer(403, body)]);
+        let failure = talk.failed();
+        assert_eq!(
+            (failure.class, failure.reason),
+            (Class::OperatorMustAct, Reason::OAuthClient),
+            "{reason}"
+        );
+        assert!(!failure.text.contains("Permission denied"));
+    }
+}
+
 #[test]
 fn a_page_instead_of_an_answer_blames_nobody_in_particular() {
     for (status, class, reason) in [

@@ -152,6 +152,13 @@ pub fn of_operators() -> Vec<Case> {
         )
         .stale(),
         case(
+            "Google 403 `CONSUMER_SUSPENDED`: the OAuth client's project is suspended",
+            Google,
+            wait,
+            answers(Call::Create, google(403, "CONSUMER_SUSPENDED")),
+            then(clear(), configure()),
+        ),
+        case(
             "No OAuth client is configured",
             Zoom,
             wait,
