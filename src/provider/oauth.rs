@@ -28,7 +28,8 @@ const LONGEST_TOKEN: usize = 8_192;
 pub struct Dialect {
     /// Who is called.
     pub party: Party,
-    /// Whether `invalid_request` speaks of the refresh token, as it does at Zoom at times.
+    /// Whether a refusal may speak of the refresh token in `reason` alone, as Zoom's do at times: its
+    /// `error` is `invalid_request` then, as it is of requests that are malformed.
     pub vague_about_tokens: bool,
 }
 
@@ -158,8 +159,7 @@ fn grant_is_dead(dialect: Dialect, code: &str, body: Option<&Value>) -> bool {
     }
     let reason = body.and_then(|b| b.get("reason")).and_then(Value::as_str);
     dialect.vague_about_tokens
-        && (code == "invalid_request"
-            || reason.is_some_and(|r| r.to_ascii_lowercase().starts_with("invalid token")))
+        && reason.is_some_and(|r| r.to_ascii_lowercase().starts_with("invalid token"))
 }
 
 /// `error` as OAuth has it, or the status in the error object of Google's other APIs.

@@ -65,6 +65,26 @@ fn every_form_of_a_dead_grant_asks_the_tutor_to_reconnect() {
     }
 }
 
+/// Zoom says `invalid_request` of a malformed request too: no tutor is sent through a consent for it.
+#[test]
+fn a_request_that_zoom_calls_invalid_ends_no_consent() {
+    let app = App::start();
+    let student = app.person("student", "Sam");
+    for why in [None, Some("Bad Request")] {
+        let name = format!("{why:?}");
+        let (tutor, account) = stale_tutor(&app, Zoom, &name);
+        let action = refusal(400, "invalid_request", why);
+        app.simulator
+            .fault(Rule::once(Zoom, Call::Token, action).account(&name));
+        let session = app.book(tutor, student);
+        let first = wait_for_attempts(&app, session, 1).remove(0);
+        assert_eq!(first.class, "operator_must_act", "{name}");
+        app.wait_for_link(session);
+        assert_eq!(connection_status(&app, tutor), "connected", "{name}");
+        assert_eq!(app.simulator.token_use(&account).refreshes, 1, "{name}");
+    }
+}
+
 #[test]
 fn passing_trouble_at_the_token_endpoint_parks_nobody() {
     let app = App::with(|options| options.set("meetlink.request_timeout", "700ms"));
