@@ -101,7 +101,8 @@ fn classify(answer: &Response, error: &Error, now: DateTime<Utc>) -> Failure {
             "Zoom does not let this account do that; the tutor or their administrator must allow it.",
         ),
         (403, None) => API.barred(answer),
-        (404 | 405, None) => API.astray(answer),
+        // 2300 is "This API endpoint is not recognized.": another path than the API's.
+        (404 | 405, None | Some(2_300)) => API.astray(answer),
         _ => API.refused(answer),
     }
 }

@@ -21,6 +21,8 @@ fn refusals_mean_what_the_contract_says() {
         (400, 300, "", Permanent, RequestRefused),
         (400, 3_000, "", Permanent, RequestRefused),
         (404, 2, "", Permanent, RequestRefused),
+        (404, 2_300, "This API endpoint is not recognized.", OperatorMustAct, Misconfigured),
+        (405, 2_300, "", OperatorMustAct, Misconfigured),
         (409, 4, "", Permanent, RequestRefused),
         (429, 429, "per-second", RetryAfter, TutorRateLimit),
         (429, 429, "You have exceeded the daily rate limit (100)", RetryAfter, TutorRateLimit),
