@@ -69,6 +69,37 @@ fn what_was_never_made_is_believed_to_be_absent_only_after_the_settling_time() {
     }
 }
 
+/// A gateway says 404 of anything: what may exist is neither forgotten nor made a second time.
+#[test]
+fn a_page_of_somebody_elses_is_no_proof_that_a_meeting_is_gone() {
+    for provider in all() {
+        for status in [404, 410] {
+            for body in [
+                "<html>no such page</html>",
+                "",
+                "{}",
+                r#"{"error":"not found"}"#,
+            ] {
+                let mut fake = fake(*provider, 0);
+                let id = made(*provider, fake.as_mut());
+                for known in [known_id(&id), in_doubt(5), in_doubt(9_999)] {
+                    let label = format!("{} {status} {body} {known:?}", provider.name());
+                    let doubt = known.may_exist_since.is_some();
+                    for flow in [
+                        remove(*provider, known.clone()),
+                        begin(*provider, known.clone()),
+                    ] {
+                        let talk = run(flow, vec![Event::Answer(text(status, body))]);
+                        let failure = talk.failed();
+                        assert!(failure.may_exist || !doubt, "{label}: {failure:?}");
+                        assert_eq!(talk.sent.len(), 1, "{label}");
+                    }
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn a_removal_changes_nothing_but_by_deletes_and_survives_a_loss_at_every_request() {
     for provider in all() {

@@ -66,6 +66,12 @@ pub(super) fn is_duplicate(answer: &Response) -> bool {
     answer.status == 409 && !Error::read(answer).is_some_and(|e| e.has(&["conflict", "ABORTED"]))
 }
 
+/// Whether the answer says that there is no such event. Without Google's error object it may come
+/// from a gateway, and is no reason to forget an event or to make a second one.
+pub(super) fn is_gone(answer: &Response) -> bool {
+    matches!(answer.status, 404 | 410) && Error::read(answer).is_some()
+}
+
 /// What an answer means that is neither good nor part of the flow's own ways.
 pub(super) fn refusal(answer: &Response, now: DateTime<Utc>) -> Failure {
     if let Some(trouble) = API.trouble(answer, now) {
@@ -122,8 +128,12 @@ fn classify(answer: &Response, error: Option<&Error>, now: DateTime<Utc>) -> Fai
             "Google does not let this account write to its calendar; the tutor or their administrator must allow it.",
         ),
         403 => API.barred(answer),
+        // Cut off on the way: what it would have said is not known.
+        404 | 410 if answer.body.starts_with(b"{") && answer.json().is_none() => {
+            API.unreadable(answer)
+        }
         // An HTML page here means that the URL is wrong, not the tutor.
-        404 | 405 if error.is_none() => API.astray(answer),
+        404 | 405 | 410 if error.is_none() => API.astray(answer),
         404 => tutor(
             Reason::AccountNotFound,
             "Google does not find the tutor's primary calendar; the tutor must connect an account that has one.",

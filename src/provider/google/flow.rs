@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::answers::{Conference, Resource, Times, is_duplicate, refusal};
+use super::answers::{Conference, Resource, Times, is_duplicate, is_gone, refusal};
 use super::{API, Calendar, generation_of};
 use crate::domain::failure::{Class, Failure, Reason};
 use crate::domain::meeting::Meeting;
@@ -115,6 +115,7 @@ impl EnsureEvent {
     fn after_read(&mut self, because: Because, answer: &Response, now: DateTime<Utc>) -> Step {
         match (answer.status, because) {
             (200..=299, _) => self.look(answer, now),
+            _ if !is_gone(answer) => self.fail(refusal(answer, now)),
             (404 | 410, Because::Unknown) if self.known.adopt => {
                 let text = "Google Calendar shows no event of this session; meetlink_resolve(..., 'repost') makes one.";
                 let failure = Failure::new(Class::InDoubt, Reason::AnswerLost, text);

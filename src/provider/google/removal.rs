@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::answers::refusal;
+use super::answers::{is_gone, refusal};
 use super::flow::GENERATIONS;
 use super::{API, event_id, generation_of};
 use crate::domain::failure::{Class, Failure, Reason};
@@ -63,6 +63,7 @@ impl RemoveEvent {
         let in_doubt = self.known.may_exist_since.is_some();
         match answer.status {
             200..=299 => Step::Removed,
+            _ if !is_gone(answer) => self.fail(refusal(answer, now)),
             // Deleted before, by whomever: what is in doubt would have the next generation's id.
             410 if in_doubt && self.generation + 1 < GENERATIONS => {
                 self.generation += 1;

@@ -296,6 +296,28 @@ fn requests_come_to_an_end() {
     assert_eq!(talk.failed().class, Class::Retry);
 }
 
+/// Only Google's own words say that an event is gone.
+#[test]
+fn a_page_is_no_proof_of_absence() {
+    let page = |status| Event::Answer(text(status, "<html>no</html>"));
+    for status in [404, 410] {
+        let taken = || [refused(404, "notFound"), refused(409, "duplicate")];
+        for script in [
+            taken().into_iter().chain([page(status)]).collect(),
+            taken()
+                .into_iter()
+                .chain([refused(404, "notFound"), page(status)])
+                .collect(),
+        ] {
+            let talk = google(in_doubt(9_999), script);
+            let failure = talk.failed();
+            let got = (failure.class, failure.reason, failure.may_exist);
+            let astray = (Class::OperatorMustAct, Reason::Misconfigured, true);
+            assert_eq!(got, astray, "{status}");
+        }
+    }
+}
+
 #[test]
 fn what_may_exist_is_looked_for_first() {
     assert_eq!(google(in_doubt(5), vec![]).lines(), [get_line(0)]);

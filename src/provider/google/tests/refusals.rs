@@ -136,6 +136,7 @@ fn a_page_instead_of_an_answer_blames_nobody_in_particular() {
         (403, Class::Retry, Reason::ProviderDown),
         (404, Class::OperatorMustAct, Reason::Misconfigured),
         (405, Class::OperatorMustAct, Reason::Misconfigured),
+        (410, Class::OperatorMustAct, Reason::Misconfigured),
     ] {
         let talk = google(
             fresh(),
