@@ -210,13 +210,14 @@ fn taken(step: Step, reply: Result<Reply, Trouble>, wanted: u16) -> Result<Reply
     let reply = reply.map_err(broken)?;
     match reply.code / 100 {
         digit if digit == wanted => Ok(reply),
-        4 | 5 => Err(refused(step, reply.code)),
+        4 | 5 => Err(refused(step, &reply)),
         _ => Err(broken(Trouble::Unreadable).status(reply.code)),
     }
 }
 
 /// What a reply of 4xx or 5xx means. Nothing but the code is passed on: servers quote addresses.
-fn refused(step: Step, code: u16) -> Failure {
+fn refused(step: Step, reply: &Reply) -> Failure {
+    let code = reply.code;
     let failure = match (step, code) {
         (_, 400..=499) => Failure::new(
             Class::Retry,
@@ -232,6 +233,10 @@ fn refused(step: Step, code: u16) -> Failure {
         }
         (Step::Tls, _) => for_operator("The mail server refuses TLS."),
         (Step::Sender, _) => for_operator("The mail server does not accept the sender's address."),
+        // Relaying, logins, black lists: what a server will do for this machine and this sender.
+        (Step::Recipient, _) if reply.is_about_policy() => for_operator(
+            "The mail server does not let meetlink send to others: check the login, the sender's address and the server's rules for this machine.",
+        ),
         (Step::Recipient, _) => Failure::new(
             Class::Permanent,
             Reason::RequestRefused,

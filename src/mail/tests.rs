@@ -214,6 +214,30 @@ fn every_refusal_has_its_class_and_quotes_nothing() {
             550,
         ),
         (
+            &[("RCPT", "554 5.7.1 Relay access denied: canary\r\n")],
+            OperatorMustAct,
+            Reason::Misconfigured,
+            554,
+        ),
+        (
+            &[("RCPT", "550-5.7.26 canary\r\n550 5.7.26 canary\r\n")],
+            OperatorMustAct,
+            Reason::Misconfigured,
+            550,
+        ),
+        (
+            &[("RCPT", "450 4.7.1 canary\r\n")],
+            Retry,
+            Reason::ProviderDown,
+            450,
+        ),
+        (
+            &[("RCPT", "550 5.71.0 canary\r\n")],
+            Permanent,
+            Reason::RequestRefused,
+            550,
+        ),
+        (
             &[("RCPT", "571 canary\r\n")],
             Permanent,
             Reason::RequestRefused,

@@ -41,6 +41,15 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// Whether the enhanced status code speaks of security or policy: X.7.X in RFC 3463 §3.8, at the
+    /// beginning of the text (RFC 2034 §4).
+    pub fn is_about_policy(&self) -> bool {
+        self.lines.iter().any(|line| {
+            let mut parts = line.splitn(3, '.');
+            matches!(parts.next(), Some("4" | "5")) && parts.next() == Some("7")
+        })
+    }
+
     /// As lettre reads what a server offers. Keywords are written in any case.
     pub fn offer(&self) -> Response {
         let code = Code::new(
