@@ -1,6 +1,6 @@
 //! Running `meetlink.key_command`, whose output is what a key file would hold.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -59,14 +59,18 @@ pub fn run(command: &str) -> Result<Zeroizing<String>, KeyFileError> {
     if !status.success() {
         return Err(KeyFileError::CommandFailed(status.code()));
     }
-    // What it may have left running keeps the pipe open.
+    // What it may have left running ends with it, but for what has left its group. That may hold the
+    // pipe open for ever: the keys are in it by now, and nothing more is waited for.
     child::end_group(running.0.id());
-    let mut text = Zeroizing::new(String::new());
+    let mut bytes = Zeroizing::new(Vec::new());
     if let Some(output) = running.0.stdout.take() {
-        output
-            .take(LIMIT)
-            .read_to_string(&mut text)
-            .map_err(unreadable)?;
+        child::never_wait(&output).map_err(unreadable)?;
+        match output.take(LIMIT).read_to_end(&mut bytes) {
+            Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(unreadable(error)),
+            _ => {}
+        }
     }
-    Ok(text)
+    let text = std::str::from_utf8(&bytes);
+    let text = text.map_err(|_| KeyFileError::Unreadable(ErrorKind::InvalidData))?;
+    Ok(Zeroizing::new(text.to_owned()))
 }

@@ -1,7 +1,9 @@
 //! A command that runs for this process, and ends with it.
 
+use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{ChildStdout, Command};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -25,6 +27,19 @@ pub fn tie(command: &mut Command) -> &mut Command {
     };
     // SAFETY: between fork and exec it makes one system call and takes no lock.
     unsafe { command.process_group(0).pre_exec(end_with_us) }
+}
+
+/// Has reading from a command's output give what is there, and `WouldBlock` where that is nothing.
+pub fn never_wait(output: &ChildStdout) -> io::Result<()> {
+    // SAFETY: a system call without memory, on a descriptor that is open while it is borrowed.
+    let flags = unsafe { libc::fcntl(output.as_raw_fd(), libc::F_GETFL) };
+    // SAFETY: as above.
+    let set =
+        || unsafe { libc::fcntl(output.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) };
+    if flags < 0 || set() < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 /// Says which group is to be ended if this process leaves while its command runs; 0: none.

@@ -104,6 +104,34 @@ fn a_command_that_hangs_holds_up_no_other_database_and_leaves_nothing_running() 
     wait::until_true(SOON, "nothing to be left", || !running());
 }
 
+/// What a command starts in a session of its own outlives it, with the pipe in its hands.
+#[test]
+fn a_command_that_leaves_somebody_at_its_output_is_not_waited_for() {
+    let mut app = App::start();
+    let pids = app.cluster.write_file("pids", "", 0o600);
+    let stays = format!(
+        "setsid sh -c 'echo $$ >> {}; exec sleep 60' &",
+        pids.display()
+    );
+    let there = format!("until test -s {}; do :; done", pids.display());
+    // In a file: the quotes.
+    let text = format!("echo '{} {}'\n{stays}\n{there}\n", KEY.0, KEY.1);
+    let script = app.cluster.write_file("kms.sh", &text, 0o700);
+    let begun = Instant::now();
+    command(&mut app.cluster, &format!("/bin/sh {}", script.display()));
+    let (tutor, student) = (app.tutor(Zoom, "Zoe"), app.person("student", "Sam"));
+    app.wait_for_link(app.book(tutor, student));
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(10), "a link took {took:?}");
+    let begun = Instant::now();
+    app.cluster.stop(meetlink_e2e::StopMode::Fast);
+    let took = begun.elapsed();
+    for pid in std::fs::read_to_string(&pids).expect("pids").lines() {
+        let _ = std::process::Command::new("kill").arg(pid).status();
+    }
+    assert!(took < Duration::from_secs(2), "a fast stop took {took:?}");
+}
+
 #[test]
 fn nobody_but_a_superuser_sees_or_sets_the_command() {
     let mut app = App::start();
