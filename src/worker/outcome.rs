@@ -26,6 +26,11 @@ use crate::store::mapped::Mapped;
 /// thread has others to serve, and comes back.
 pub const LOCK_TIMEOUT: &std::ffi::CStr = c"50ms";
 
+/// A limit of the account before that lasts longer, or was met so often in a row, is not waited for by
+/// the tutor who teaches by now.
+const LONG: Duration = Duration::from_secs(60);
+const FEW: u32 = 3;
+
 /// What outcomes need at hand.
 pub struct Office<'a> {
     /// Settings.
@@ -97,7 +102,9 @@ impl Office<'_> {
         } else {
             None
         };
-        let lasting = failure.reason == Reason::TutorRateLimit
+        let asked = failure.retry_after.unwrap_or_default();
+        let limited = failure.reason == Reason::TutorRateLimit;
+        let lasting = limited && (asked > LONG || tries.failures >= FEW)
             || matches!(
                 failure.class,
                 Class::TutorMustAct | Class::RefreshToken | Class::Permanent

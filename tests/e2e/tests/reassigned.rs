@@ -118,3 +118,16 @@ fn to_a_tutor_who_connects_later() {
     app.connect(other, Zoom, AccountSpec::named("B"));
     one_meeting(&app, Zoom, session);
 }
+
+/// The link of whoever teaches by now waits for the removal as long as that: none is left behind.
+#[test]
+fn while_the_account_before_meets_a_limit_of_a_second() {
+    let app = App::start();
+    let (_, session) = under_way(&app, Zoom, "A");
+    let other = app.tutor(Zoom, "B");
+    let form = meetlink_simulator::RateLimit::ZoomPerSecond;
+    let limit = Rule::once(Zoom, Call::Delete, Action::RateLimit { form });
+    app.simulator.fault(limit);
+    hold_up(&app, &mut app.client(), session, &give_to(other));
+    one_meeting(&app, Zoom, session);
+}
