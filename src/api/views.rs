@@ -1,4 +1,4 @@
-//! What stands behind the views that show people's names: read with the caller's rights.
+//! What stands behind the views that show people's names: read with what the caller may see.
 
 use std::collections::HashSet;
 
@@ -11,6 +11,7 @@ use crate::pg::error::PgError;
 use crate::pg::identity::as_extension_owner;
 use crate::pg::{process, shared};
 use crate::store::mapped::Mapped;
+use crate::store::owner::read_as_caller;
 use crate::store::sql::{self, get, maybe};
 use crate::store::{app, config};
 
@@ -19,9 +20,17 @@ fn mapped() -> Option<Mapped> {
     or_raise(as_extension_owner(config::read)).and_then(|config| Mapped::new(config).ok())
 }
 
-/// The query that answers `meetlink.read_missing_sessions()`.
-pub fn missing_sessions() -> Option<String> {
-    mapped().map(|mapped| mapped.view_missing())
+/// Answers `meetlink.read_missing_sessions()` by having `fill` run its query, if there is one.
+pub fn missing_sessions(
+    fill: impl FnOnce(Option<String>) -> Result<(), PgError>,
+) -> Result<(), PgError> {
+    let Some(mapped) = mapped() else {
+        return fill(None);
+    };
+    let config = mapped.config();
+    read_as_caller(&[&config.sessions, &config.profiles], false, || {
+        fill(Some(mapped.view_missing()))
+    })
 }
 
 #[allow(clippy::type_complexity)]
@@ -53,20 +62,23 @@ type AtRisk = (
 /// Coming sessions, and those under way, as the caller sees them. Whether their tutors are connected
 /// is no secret to those who see the session: its status says as much.
 fn coming(mapped: &Mapped) -> Result<Vec<AtRisk>, PgError> {
-    let sessions = sql::read(&mapped.view_coming(), &[], |row| {
-        let tutor = sql::maybe_uuid(row, 2)?;
-        let soon = maybe::<bool>(row, 6)?.unwrap_or(false);
-        Ok((
-            tutor,
-            soon,
-            (
-                maybe(row, 1)?,
-                maybe(row, 2)?,
-                maybe(row, 3)?,
-                maybe(row, 4)?,
-                get(row, 5)?,
-            ),
-        ))
+    let tables = [&mapped.config().sessions, &mapped.config().profiles];
+    let sessions = read_as_caller(&tables, false, || {
+        sql::read(&mapped.view_coming(), &[], |row| {
+            let tutor = sql::maybe_uuid(row, 2)?;
+            let soon = maybe::<bool>(row, 6)?.unwrap_or(false);
+            Ok((
+                tutor,
+                soon,
+                (
+                    maybe(row, 1)?,
+                    maybe(row, 2)?,
+                    maybe(row, 3)?,
+                    maybe(row, 4)?,
+                    get(row, 5)?,
+                ),
+            ))
+        })
     })?;
     let tutors: HashSet<Uuid> = sessions.iter().filter_map(|(tutor, ..)| *tutor).collect();
     let connected = app::connected(mapped, &tutors.into_iter().collect::<Vec<_>>())?;
@@ -100,15 +112,18 @@ fn read_tutors() -> TableIterator<
     ),
 > {
     let rows = mapped().map_or_else(Vec::new, |mapped| {
-        or_raise(sql::read(&mapped.view_tutors(), &[], |row| {
-            Ok((
-                maybe(row, 1)?,
-                maybe(row, 2)?,
-                maybe(row, 3)?,
-                maybe(row, 4)?,
-                maybe(row, 5)?,
-                maybe(row, 6)?,
-            ))
+        let tables = [&mapped.config().profiles, &mapped.config().connections];
+        or_raise(read_as_caller(&tables, false, || {
+            sql::read(&mapped.view_tutors(), &[], |row| {
+                Ok((
+                    maybe(row, 1)?,
+                    maybe(row, 2)?,
+                    maybe(row, 3)?,
+                    maybe(row, 4)?,
+                    maybe(row, 5)?,
+                    maybe(row, 6)?,
+                ))
+            })
         }))
     });
     TableIterator::new(rows)
@@ -118,7 +133,9 @@ fn read_tutors() -> TableIterator<
 fn read_visible(sessions: Vec<pgrx::Uuid>) -> SetOfIterator<'static, pgrx::Uuid> {
     let rows = mapped().map_or_else(Vec::new, |mapped| {
         let read = |row: &sql::Row<'_>| get(row, 1);
-        or_raise(sql::read(&mapped.view_visible(), &[sessions.into()], read))
+        or_raise(read_as_caller(&[&mapped.config().sessions], false, || {
+            sql::read(&mapped.view_visible(), &[sessions.into()], read)
+        }))
     });
     SetOfIterator::new(rows)
 }

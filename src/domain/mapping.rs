@@ -166,12 +166,20 @@ const NOTIFICATIONS: &[Role] = &[
 /// Type of a column as the catalog tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ColumnType {
-    /// Name of the type in `pg_type`, of a domain's base type for a domain.
+    /// Name of the type in `pg_type`, of a domain's base type for a domain; with its schema if it is
+    /// neither PostgreSQL's nor citext.
     pub base: String,
     /// Whether it is an enum.
     pub is_enum: bool,
     /// The type written out, qualified, for a cast.
     pub sql: String,
+}
+
+/// Whether a type, as the catalog writes it out, is one of PostgreSQL's own texts. Another type of such
+/// a name is written with its schema or in quotes.
+pub fn is_plain_text(sql: &str) -> bool {
+    let bare = sql.split_once('(').map_or(sql, |(bare, _)| bare);
+    matches!(bare, "text" | "character varying" | "character" | "bpchar")
 }
 
 /// The columns of one table: role to name and type.

@@ -22,7 +22,7 @@ unsafe extern "C-unwind" {
 }
 
 /// Fills the answer of a function that returns a set with the rows of a query that only reads, run
-/// with the caller's rights. Without a query there are no rows. Columns of other types than the
+/// as whoever is the current user. Without a query there are no rows. Columns of other types than the
 /// function has raise an error.
 ///
 /// # Safety

@@ -37,7 +37,9 @@ pub extern "C" fn pg_finfo_meetlink_read_missing_sessions() -> *const pg_sys::Pg
 pub unsafe extern "C-unwind" fn meetlink_read_missing_sessions(
     call: pg_sys::FunctionCallInfo,
 ) -> pg_sys::Datum {
-    // SAFETY: by contract.
-    fail::or_raise(unsafe { answer::fill(call, views::missing_sessions()) });
+    fail::or_raise(views::missing_sessions(|query| {
+        // SAFETY: by contract.
+        unsafe { answer::fill(call, query) }
+    }));
     pg_sys::Datum::from(0usize)
 }

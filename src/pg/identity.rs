@@ -96,6 +96,33 @@ pub fn owner_of(relation: pg_sys::Oid) -> Option<pg_sys::Oid> {
     }
 }
 
+/// Whether a user reads every row and column of a relation (and may update them, where that is asked):
+/// he has the right to the whole of it, and no row security binds him.
+pub fn sees_all(relation: pg_sys::Oid, user: pg_sys::Oid, update: bool) -> bool {
+    // SAFETY: look-ups in system caches inside a transaction, of a relation that is locked.
+    unsafe {
+        let may = |right: u32| {
+            let right = pg_sys::AclMode::from(right);
+            pg_sys::pg_class_aclcheck(relation, user, right) == pg_sys::AclResult::ACLCHECK_OK
+        };
+        let bound = pg_sys::check_enable_rls(relation, user, true)
+            == pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32;
+        !bound && may(pg_sys::ACL_SELECT) && (!update || may(pg_sys::ACL_UPDATE))
+    }
+}
+
+/// Who the current user is.
+pub fn current_user() -> pg_sys::Oid {
+    // SAFETY: a plain read on the main thread.
+    unsafe { pg_sys::GetUserId() }
+}
+
+/// Whether the current user is a superuser.
+pub fn is_superuser() -> bool {
+    // SAFETY: a look-up in a system cache inside a transaction.
+    unsafe { pg_sys::superuser() }
+}
+
 /// Whether the current user owns a relation (superusers own all).
 pub fn owns(relation: pg_sys::Oid) -> bool {
     let owner = owner_of(relation);

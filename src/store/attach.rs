@@ -59,12 +59,21 @@ pub fn describe(oid: Oid) -> Result<Option<Relation>, PgError> {
         return Ok(None);
     };
     let columns = sql::query(
-        "SELECT a.attname::text, COALESCE(b.typname, t.typname)::text, \
-                COALESCE(b.typtype, t.typtype) = 'e', \
+        // A name alone says little: anybody makes a type called uuid.
+        "SELECT a.attname::text, \
+                CASE WHEN b.typnamespace = 'pg_catalog'::pg_catalog.regnamespace OR c.oid IS NOT NULL \
+                     THEN b.typname::text ELSE b.oid::pg_catalog.regtype::text END, \
+                b.typtype = 'e', \
                 pg_catalog.format_type(a.atttypid, a.atttypmod) \
            FROM pg_catalog.pg_attribute a \
            JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
-           LEFT JOIN pg_catalog.pg_type b ON t.typtype = 'd' AND b.oid = t.typbasetype \
+           JOIN pg_catalog.pg_type b \
+             ON b.oid = CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END \
+           LEFT JOIN (pg_catalog.pg_depend d JOIN pg_catalog.pg_extension c \
+                        ON d.refobjid = c.oid AND c.extname = 'citext') \
+             ON d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND d.objid = b.oid \
+            AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass \
+            AND d.deptype = 'e' \
           WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped",
         &[oid.into()],
         |row| {

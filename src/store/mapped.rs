@@ -14,7 +14,7 @@ mod views;
 pub use outdated::Outdated;
 
 use super::config::Config;
-use crate::domain::mapping::Table;
+use crate::domain::mapping::{Table, is_plain_text};
 use crate::domain::token_format::TokenFormat;
 
 /// Longest text of the application that is read, in bytes as it is stored.
@@ -89,12 +89,12 @@ impl Mapped {
             .unwrap_or_else(|| format!("NULL::{null}"))
     }
 
-    /// A column's value as text. An enum goes by its output function, which only a superuser can
-    /// define, and not by a cast, which its owner can: a superuser who looks must run nobody's code.
+    /// A column's value as text. What is no text goes by its output function, which only a superuser
+    /// can define, and not by a cast, which its owner can: whoever looks must run nobody's code.
     fn text(&self, alias: &str, table: Table, role: &str) -> String {
         let value = self.or_null(alias, table, role, "text");
         match self.config.mapping.cast(table, role) {
-            Some(cast) if cast != "text" && !cast.starts_with("character") => {
+            Some(cast) if !is_plain_text(cast) => {
                 format!("NULLIF(pg_catalog.concat({value}), '')")
             }
             _ => format!("{value}::text"),

@@ -1,4 +1,5 @@
-//! Becoming the owner of one of the application's tables for a statement.
+//! Becoming the owner of one of the application's tables for a statement, or not: whoever only looks
+//! keeps his own rights where they show him less.
 
 use std::ffi::CString;
 
@@ -13,23 +14,80 @@ use crate::pg::{Oid, identity, process, xact};
 /// A mapped table: its oid and name, unless it is gone.
 pub(super) type Entry = Option<(Oid, String)>;
 
-/// Runs `f` as the owner of a table, which must be the one that its name leads to, before and after:
+fn gone() -> PgError {
+    PgError::new(
+        PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+        "a mapped table is gone, or is not where it was a moment ago",
+    )
+}
+
+/// Runs `f` over tables, each of which must be the one that its name leads to, before and after:
 /// statements say the name, and whoever owns the schema could put a view in the table's place.
-fn as_owner<T>(table: &Entry, f: impl FnOnce() -> Result<T, PgError>) -> Result<T, PgError> {
-    let gone = || {
-        PgError::new(
-            PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
-            "a mapped table is gone, or is not where it was a moment ago",
-        )
+fn in_place<T>(
+    tables: &[&Entry],
+    f: impl FnOnce(&[Oid]) -> Result<T, PgError>,
+) -> Result<T, PgError> {
+    let there = || {
+        let named = |table: &&Entry| match table {
+            Some((oid, name)) => identity::is_named(*oid, name).then_some(*oid),
+            None => None,
+        };
+        let oids: Option<Vec<Oid>> = tables.iter().map(named).collect();
+        oids.ok_or_else(gone)
     };
-    let (oid, name) = table.as_ref().ok_or_else(gone)?;
-    let owner = identity::owner_of(*oid).ok_or_else(gone)?;
-    let in_place = || identity::is_named(*oid, name);
-    if !in_place() {
-        return Err(gone());
+    let value = f(&there()?)?;
+    there()?;
+    Ok(value)
+}
+
+/// Runs `f` as the owner of a table.
+fn as_owner<T>(table: &Entry, f: impl FnOnce() -> Result<T, PgError>) -> Result<T, PgError> {
+    in_place(&[table], |oids| {
+        let owner = oids.first().copied().and_then(identity::owner_of);
+        identity::run_as(owner.ok_or_else(gone)?, f)
+    })
+}
+
+/// Runs a read with what the caller may see, over all these tables at once; with `update`, one that
+/// asks for the right to update them.
+///
+/// Where that is everything, as for a superuser, it runs as the tables' owner: code of the owner's
+/// stands in the predicate of an index, and whoever is above him must not run it. Others keep their
+/// own rights, since row security asks who they are.
+///
+/// The transaction has to end when it fails.
+pub fn read_as_caller<T>(
+    tables: &[&Entry],
+    update: bool,
+    f: impl FnOnce() -> Result<T, PgError>,
+) -> Result<T, PgError> {
+    in_place(tables, |oids| match stand_in(oids, update)? {
+        Some(owner) => identity::run_as(owner, || {
+            xact::set_for_level(c"row_security", c"off")?;
+            f()
+        }),
+        None => f(),
+    })
+}
+
+/// The owner who sees what the caller sees; `None` where the caller's own rights show less.
+fn stand_in(tables: &[Oid], update: bool) -> Result<Option<Oid>, PgError> {
+    let all = |user| move |table: &Oid| identity::sees_all(*table, user, update);
+    if !tables.iter().all(all(identity::current_user())) {
+        return Ok(None);
     }
-    let value = identity::run_as(owner, f)?;
-    if in_place() { Ok(value) } else { Err(gone()) }
+    let mut owners: Vec<Oid> = tables.iter().filter_map(|t| identity::owner_of(*t)).collect();
+    owners.dedup();
+    match owners[..] {
+        // An owner whom row security binds raises an error there, as everywhere.
+        [owner] if identity::is_superuser() || tables.iter().all(all(owner)) => Ok(Some(owner)),
+        _ if identity::is_superuser() => Err(PgError::new(
+            PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            "the application's tables belong to different owners, whose code a superuser must not \
+             run\nHINT: Ask as a role that is no superuser and may read the tables.",
+        )),
+        _ => Ok(None),
+    }
 }
 
 /// Runs a read as a table's owner, with `search_path` as it is pinned.

@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use super::mapped::Mapped;
+use super::owner::read_as_caller;
 use super::sql::{self, from_uuid, get, maybe};
 use crate::domain::failure::Reason;
 use crate::domain::state::State;
@@ -20,7 +21,7 @@ pub struct Seen {
     pub provider: Option<String>,
 }
 
-/// Reads a session with the caller's own rights; `None` where it is missing or hidden.
+/// Reads a session with what the caller may see; `None` where it is missing or hidden.
 pub fn see(mapped: &Mapped, session: Uuid, for_update: bool) -> Result<Option<Seen>, PgError> {
     let text = mapped.see_session(for_update);
     let read = |row: &sql::Row<'_>| {
@@ -32,11 +33,13 @@ pub fn see(mapped: &Mapped, session: Uuid, for_update: bool) -> Result<Option<Se
         })
     };
     let parameters = [from_uuid(session).into()];
-    if for_update {
-        sql::query_one(&text, &parameters, read)
-    } else {
-        sql::read_one(&text, &parameters, read)
-    }
+    read_as_caller(&[&mapped.config().sessions], for_update, || {
+        if for_update {
+            sql::query_one(&text, &parameters, read)
+        } else {
+            sql::read_one(&text, &parameters, read)
+        }
+    })
 }
 
 /// What meetlink knows of a session.

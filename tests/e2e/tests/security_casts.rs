@@ -52,3 +52,46 @@ fn a_superuser_who_asks_runs_no_cast_of_the_owner() {
     }
     assert!(betrayed.is_empty(), "{betrayed:#?}");
 }
+
+/// A schema whose name begins like that of one of PostgreSQL's types.
+#[test]
+fn a_type_that_is_called_like_a_text_is_not_cast() {
+    let app = App::with(|options| options.set("meetlink.enabled", "off"));
+    let (tutor, student) = (app.tutor(Zoom, "Tess"), app.person("student", "Sam"));
+    let session = app.book(tutor, student);
+    app.client()
+        .batch_execute(
+            "CREATE SCHEMA characters AUTHORIZATION app_owner;
+             GRANT USAGE ON SCHEMA characters, meetlink TO PUBLIC;
+             GRANT SELECT ON ALL TABLES IN SCHEMA meetlink TO authenticated;
+             GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public, meetlink TO authenticated;
+             SET ROLE app_owner;
+             CREATE TYPE characters.phase AS ENUM ('SCHEDULED', 'JOIN_OPEN', 'CANCELLED');
+             CREATE FUNCTION characters.evil(characters.phase) RETURNS text LANGUAGE plpgsql AS $$
+             BEGIN RAISE WARNING 'cast as %', current_user; RETURN 'SCHEDULED'; END $$;
+             CREATE CAST (characters.phase AS text) WITH FUNCTION characters.evil(characters.phase);
+             ALTER TABLE sessions DROP CONSTRAINT sessions_status_check, ALTER status DROP DEFAULT;
+             ALTER TABLE sessions
+               ALTER status TYPE characters.phase USING 'SCHEDULED'::characters.phase;
+             RESET ROLE; SELECT meetlink_attach();",
+        )
+        .unwrap();
+    for question in [
+        format!("SELECT meetlink_status('{session}')"),
+        "SELECT * FROM meetlink.missing_links".to_owned(),
+        "SELECT * FROM meetlink.at_risk".to_owned(),
+        format!("SELECT meetlink_retry('{session}')"),
+    ] {
+        for person in [None, Some(tutor)] {
+            let mark = app.cluster.log_mark();
+            let mut client = app.client();
+            let mut asking = client.transaction().unwrap();
+            if let Some(person) = person {
+                app.act_as(&mut asking, person);
+            }
+            asking.batch_execute(&question).unwrap();
+            let log = app.cluster.log_from(mark);
+            assert!(!log.contains("cast as"), "{question} {person:?}: {log}");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The tables' owner tries to have his code run as whoever looks: from the predicate of an index,
+//! and from a view that takes a table's place while somebody waits for it.
+
+use meetlink_e2e::app::{App, SOON};
+use meetlink_e2e::wait;
+use meetlink_simulator::Provider::Zoom;
+use uuid::Uuid;
+
+/// Everything that a superuser asks of the application's tables.
+fn questions(session: Uuid) -> Vec<String> {
+    let mut all: Vec<String> = [
+        "SELECT * FROM meetlink.missing_links",
+        "SELECT * FROM meetlink.at_risk",
+        "SELECT * FROM meetlink.tutor_connections",
+        "SELECT * FROM meetlink_health()",
+        "SELECT meetlink_create_missing()",
+    ]
+    .map(str::to_owned)
+    .into();
+    for call in [
+        "status('ID')",
+        "status('ID', 'student')",
+        "retry('ID')",
+        "wait('ID', '1 ms')",
+        "resolve('ID', 'adopt')",
+    ] {
+        let call = call.replace("ID", &session.to_string());
+        all.push(format!("SELECT meetlink_{call}"));
+    }
+    all
+}
+
+/// A session that waits, and functions of the owner's that say whom they run as.
+fn scene() -> (App, Uuid) {
+    let app = App::with(|options| options.set("meetlink.enabled", "off"));
+    let (tutor, student) = (app.tutor(Zoom, "Tess"), app.person("student", "Sam"));
+    let session = app.book(tutor, student);
+    app.client()
+        .batch_execute(
+            "GRANT CREATE ON SCHEMA public TO app_owner; SET ROLE app_owner;
+             CREATE FUNCTION public.say() RETURNS void LANGUAGE plpgsql AS $$
+             BEGIN RAISE WARNING 'sprung as %', current_user; END $$;
+             CREATE FUNCTION public.trap(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$
+             BEGIN PERFORM public.say(); RETURN $1; END $$;",
+        )
+        .unwrap();
+    (app, session)
+}
+
+#[test]
+fn a_superuser_who_asks_runs_no_predicate_of_the_owner() {
+    let (app, session) = scene();
+    app.client()
+        .batch_execute(
+            "SET ROLE app_owner;
+             CREATE INDEX ON sessions (id) WHERE public.trap('x') = 'zoom';
+             CREATE INDEX ON profiles (id) WHERE public.trap('x') = 'zoom';
+             CREATE INDEX ON tutor_video_provider_connections (id)
+              WHERE public.trap('x') = 'zoom';
+             RESET ROLE; CREATE ROLE above LOGIN BYPASSRLS;
+             GRANT USAGE ON SCHEMA meetlink TO above;
+             GRANT SELECT ON ALL TABLES IN SCHEMA meetlink TO above;
+             GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public, meetlink TO above;
+             GRANT ALL ON sessions, profiles, tutor_video_provider_connections TO above;",
+        )
+        .unwrap();
+    let mut betrayed = Vec::new();
+    for role in ["postgres", "above"] {
+        for question in questions(session) {
+            let mark = app.cluster.log_mark();
+            // In a session of its own: what is planned already folds no predicate.
+            let mut client = app.cluster.connect("app", role);
+            if let Err(error) = client.batch_execute(&question) {
+                // Whatever is not in doubt cannot be resolved.
+                assert!(question.contains("resolve"), "{question}: {error:?}");
+            }
+            let log = app.cluster.log_from(mark);
+            if log.contains(&format!("sprung as {role}")) {
+                betrayed.push(format!("{role}: {question}"));
+            }
+        }
+    }
+    assert!(betrayed.is_empty(), "{betrayed:#?}");
+}
+
+#[test]
+fn a_view_that_takes_a_tables_place_is_never_read() {
+    let (app, session) = scene();
+    app.client()
+        .batch_execute(
+            "GRANT USAGE ON SCHEMA meetlink TO authenticated;
+             GRANT SELECT ON ALL TABLES IN SCHEMA meetlink TO authenticated;
+             GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public, meetlink TO authenticated;",
+        )
+        .unwrap();
+    let mut betrayed = Vec::new();
+    for role in ["postgres", "authenticated"] {
+        for question in questions(session) {
+            let mark = app.cluster.log_mark();
+            let mut owner = app.client();
+            owner
+                .batch_execute(&format!(
+                    "SET ROLE app_owner; BEGIN;
+                     ALTER TABLE sessions RENAME TO aside;
+                     CREATE VIEW sessions AS
+                       SELECT '{session}'::uuid AS id, NULL::uuid AS tutor_id,
+                              NULL::uuid AS student_id, NULL::uuid AS booking_id,
+                              public.trap(id::text) AS provider, now() AS scheduled_start_at,
+                              now() + interval '1 h' AS scheduled_end_at, 60 AS duration_minutes,
+                              public.trap(id::text) AS join_url,
+                              public.trap(id::text) AS meeting_external_id,
+                              NULL::timestamptz AS meeting_created_at,
+                              public.trap(status) AS status
+                         FROM aside;
+                     GRANT ALL ON sessions, aside TO PUBLIC;"
+                ))
+                .unwrap();
+            let mut asker = app.cluster.connect("app", "postgres");
+            let pid: i32 = asker.query_one("SELECT pg_backend_pid()", &[]).unwrap().get(0);
+            asker.batch_execute(&format!("SET ROLE {role}")).unwrap();
+            let asked = question.clone();
+            let asking = std::thread::spawn(move || asker.batch_execute(&asked).is_ok());
+            let waits = format!(
+                "SELECT count(*) = 0 FROM pg_stat_activity
+                  WHERE pid = {pid} AND state = 'active' AND wait_event_type IS DISTINCT FROM 'Lock'"
+            );
+            let mut look = app.client();
+            wait::until_true(SOON, "the question to wait for the table", || {
+                look.query_one(&waits, &[]).unwrap().get(0)
+            });
+            owner.batch_execute("COMMIT").unwrap();
+            asking.join().expect("an answer, or an error");
+            let log = app.cluster.log_from(mark);
+            if log.contains(&format!("sprung as {role}")) {
+                betrayed.push(format!("{role}: {question}"));
+            }
+            owner
+                .batch_execute("DROP VIEW sessions; ALTER TABLE aside RENAME TO sessions")
+                .unwrap();
+        }
+    }
+    assert!(betrayed.is_empty(), "{betrayed:#?}");
+}
