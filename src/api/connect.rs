@@ -97,7 +97,7 @@ fn meetlink_connect(
             refresh: &refresh,
             expires_at,
         };
-        connections::connect(&mapped, tutor, provider, &tokens)?;
+        connections::connect(&mapped, tutor, provider, &tokens).map_err(too_long)?;
         as_extension_owner(|| inbox::add_tutor(tutor))
     })());
     wake::worker_at_commit();
@@ -116,6 +116,18 @@ fn known(provider: &str) -> Result<(), PgError> {
     match crate::provider::by_name(provider) {
         Some(_) => Ok(()),
         None => Err(fail::unknown_provider(provider)),
+    }
+}
+
+/// Says what to do where a token does not fit into its column.
+fn too_long(error: PgError) -> PgError {
+    match error.code {
+        PgSqlErrorCode::ERRCODE_STRING_DATA_RIGHT_TRUNCATION => with_hint(
+            error.code,
+            error.message,
+            "Make the token columns of the connections table of type text; nothing was stored.",
+        ),
+        _ => error,
     }
 }
 

@@ -5,6 +5,11 @@ use std::fmt;
 
 use serde_json::{Map, Value, json};
 
+mod kinds;
+
+pub use kinds::{ColumnType, is_plain_text};
+use kinds::{Kind, LINK, MEETING, MESSAGE, TOKEN};
+
 /// A table that meetlink works on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Table {
@@ -59,47 +64,6 @@ impl Table {
     }
 }
 
-/// What a column's type must be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Uuid,
-    /// Text in any dress: an enum or a domain over text too.
-    Text,
-    /// Text that meetlink writes long values to.
-    LongText,
-    Time,
-    Integer,
-    Boolean,
-}
-
-impl Kind {
-    fn name(self) -> &'static str {
-        match self {
-            Kind::Uuid => "uuid",
-            Kind::Text => "text, varchar or an enum",
-            Kind::LongText => "text",
-            Kind::Time => "timestamp with time zone",
-            Kind::Integer => "integer",
-            Kind::Boolean => "boolean",
-        }
-    }
-
-    fn fits(self, column: &ColumnType) -> bool {
-        let base = column.base.as_str();
-        match self {
-            // A domain over uuid would need its own operators.
-            Kind::Uuid => base == "uuid" && column.sql == "uuid",
-            Kind::Text => {
-                column.is_enum || matches!(base, "text" | "varchar" | "bpchar" | "citext")
-            }
-            Kind::LongText => matches!(base, "text" | "varchar" | "citext"),
-            Kind::Time => base == "timestamptz",
-            Kind::Integer => matches!(base, "int2" | "int4" | "int8"),
-            Kind::Boolean => base == "bool",
-        }
-    }
-}
-
 struct Role {
     name: &'static str,
     kind: Kind,
@@ -128,8 +92,8 @@ const SESSIONS: &[Role] = &[
     need("provider", Kind::Text),
     need("status", Kind::Text),
     need("scheduled_start_at", Kind::Time),
-    need("join_url", Kind::LongText),
-    need("meeting_external_id", Kind::LongText),
+    need("join_url", LINK),
+    need("meeting_external_id", MEETING),
     may("booking_id", Kind::Uuid),
     may("student_id", Kind::Uuid),
     may("scheduled_end_at", Kind::Time),
@@ -141,8 +105,8 @@ const CONNECTIONS: &[Role] = &[
     need("tutor_id", Kind::Uuid),
     need("provider", Kind::Text),
     need("connection_status", Kind::Text),
-    need("access_token_encrypted", Kind::LongText),
-    need("refresh_token_encrypted", Kind::LongText),
+    need("access_token_encrypted", TOKEN),
+    need("refresh_token_encrypted", TOKEN),
     need("token_expires_at", Kind::Time),
     may("id", Kind::Uuid),
     may("is_active", Kind::Boolean),
@@ -157,30 +121,11 @@ const PROFILES: &[Role] = &[
 
 const NOTIFICATIONS: &[Role] = &[
     need("user_id", Kind::Uuid),
-    need("message", Kind::LongText),
+    need("message", MESSAGE),
     may("type", Kind::Text),
-    may("title", Kind::LongText),
-    may("link", Kind::LongText),
+    may("title", MESSAGE),
+    may("link", MESSAGE),
 ];
-
-/// Type of a column as the catalog tells it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ColumnType {
-    /// Name of the type in `pg_type`, of a domain's base type for a domain; with its schema if it is
-    /// neither PostgreSQL's nor citext.
-    pub base: String,
-    /// Whether it is an enum.
-    pub is_enum: bool,
-    /// The type written out, qualified, for a cast.
-    pub sql: String,
-}
-
-/// Whether a type, as the catalog writes it out, is one of PostgreSQL's own texts. Another type of such
-/// a name is written with its schema or in quotes.
-pub fn is_plain_text(sql: &str) -> bool {
-    let bare = sql.split_once('(').map_or(sql, |(bare, _)| bare);
-    matches!(bare, "text" | "character varying" | "character" | "bpchar")
-}
 
 /// The columns of one table: role to name and type.
 pub type Columns = BTreeMap<&'static str, (String, String)>;
@@ -347,7 +292,12 @@ fn check_table(
         };
         match found.get(name) {
             Some(column) if role.kind.fits(column) => {
-                columns.insert(role.name, (name.to_owned(), column.sql.clone()));
+                // What a person reads may be cut.
+                let cast = match table {
+                    Table::Notifications => &column.sql,
+                    _ => &column.cast,
+                };
+                columns.insert(role.name, (name.to_owned(), cast.clone()));
             }
             Some(column) => misfits.push(Misfit(format!(
                 "{key}: column \"{}\" ({}) is of type {}, and must be {}",

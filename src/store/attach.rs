@@ -64,7 +64,12 @@ pub fn describe(oid: Oid) -> Result<Option<Relation>, PgError> {
                 CASE WHEN b.typnamespace = 'pg_catalog'::pg_catalog.regnamespace OR c.oid IS NOT NULL \
                      THEN b.typname::text ELSE b.oid::pg_catalog.regtype::text END, \
                 b.typtype = 'e', \
-                pg_catalog.format_type(a.atttypid, a.atttypmod) \
+                pg_catalog.format_type(a.atttypid, a.atttypmod), \
+                pg_catalog.format_type(CASE WHEN b.oid IN ('text'::pg_catalog.regtype, \
+                    'varchar'::pg_catalog.regtype, 'bpchar'::pg_catalog.regtype) \
+                  THEN b.oid ELSE a.atttypid END, NULL), \
+                CASE WHEN b.oid IN ('varchar'::pg_catalog.regtype, 'bpchar'::pg_catalog.regtype) \
+                     THEN CASE t.typtype WHEN 'd' THEN t.typtypmod ELSE a.atttypmod END - 4 END \
            FROM pg_catalog.pg_attribute a \
            JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
            JOIN pg_catalog.pg_type b \
@@ -81,6 +86,9 @@ pub fn describe(oid: Oid) -> Result<Option<Relation>, PgError> {
                 base: get(row, 2)?,
                 is_enum: get(row, 3)?,
                 sql: get(row, 4)?,
+                cast: get(row, 5)?,
+                // No limit is -1 in the catalog, which leaves less than nothing here.
+                limit: maybe::<i32>(row, 6)?.and_then(|limit| u32::try_from(limit).ok()),
             };
             Ok((get::<String>(row, 1)?, column))
         },

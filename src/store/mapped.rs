@@ -351,23 +351,15 @@ impl Mapped {
             .column(Table::Sessions, role)
             .map(quote_identifier)
             .unwrap_or_default();
-        let cast = mapping.cast(Table::Sessions, role).unwrap_or("text");
+        let cast = self.written_as(Table::Sessions, role);
         format!("{name} = ({value})::{cast}")
     }
 
-    /// The session as its reader sees it. `$1`: its id.
-    pub fn see_session(&self, for_update: bool) -> String {
-        format!(
-            "SELECT {}, {}, {}, {} FROM {} s WHERE {} = $1{}",
-            self.wants(),
-            self.lacks_link(),
-            self.text("s", Table::Sessions, "join_url"),
-            self.text("s", Table::Sessions, "provider"),
-            self.sessions,
-            self.s("id"),
-            // The weakest lock that asks for the right to update; it waits for no write of ours.
-            if for_update { " FOR KEY SHARE" } else { "" }
-        )
+    /// What a value is cast to before it is assigned. A text stays one: a cast to varchar(20) would
+    /// cut it without a word, where the assignment raises an error. (A mapping of old names lengths.)
+    fn written_as(&self, table: Table, role: &str) -> &str {
+        let cast = self.config.mapping.cast(table, role);
+        cast.filter(|cast| !is_plain_text(cast)).unwrap_or("text")
     }
 
     /// Sessions that want a link, soonest first.

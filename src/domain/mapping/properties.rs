@@ -67,7 +67,7 @@ fn catalog(random: &mut Random) -> BTreeMap<Table, BTreeMap<String, ColumnType>>
         for role in table.roles() {
             let fitting = match role.kind {
                 Kind::Uuid => "uuid",
-                Kind::Text | Kind::LongText => "text",
+                Kind::Text | Kind::LongText(_) => "text",
                 Kind::Time => "timestamptz",
                 Kind::Integer => "int4",
                 Kind::Boolean => "bool",
@@ -81,6 +81,8 @@ fn catalog(random: &mut Random) -> BTreeMap<Table, BTreeMap<String, ColumnType>>
                 base: base.to_owned(),
                 is_enum: random.below(30) == 0,
                 sql: base.to_owned(),
+                cast: base.to_owned(),
+                limit: None,
             };
             let name = if random.below(care) == 1 {
                 name(random)

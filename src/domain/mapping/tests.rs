@@ -5,13 +5,15 @@ fn of(base: &str) -> ColumnType {
         base: base.into(),
         is_enum: false,
         sql: base.into(),
+        cast: base.into(),
+        limit: None,
     }
 }
 
 fn reference() -> BTreeMap<Table, BTreeMap<String, ColumnType>> {
     let base = |kind| match kind {
         Kind::Uuid => "uuid",
-        Kind::Text | Kind::LongText => "text",
+        Kind::Text | Kind::LongText(_) => "text",
         Kind::Time => "timestamptz",
         Kind::Integer => "int4",
         Kind::Boolean => "bool",
@@ -100,6 +102,8 @@ fn a_renamed_column_is_taken_and_enums_count_as_text() {
         base: "session_status".into(),
         is_enum: true,
         sql: "public.session_status".into(),
+        cast: "public.session_status".into(),
+        limit: None,
     };
     sessions.insert("status".into(), status);
     let wished = json!({"sessions": {"join_url": "meeting_link"}});

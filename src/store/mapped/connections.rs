@@ -12,7 +12,7 @@ impl Mapped {
             .column(Table::Connections, role)
             .map(quote_identifier)
             .unwrap_or_default();
-        let cast = mapping.cast(Table::Connections, role).unwrap_or("text");
+        let cast = self.written_as(Table::Connections, role);
         format!("{name} = ({value})::{cast}")
     }
 
@@ -101,11 +101,12 @@ impl Mapped {
                 .map(quote_identifier)
                 .unwrap_or_default()
         };
-        let cast = |role: &str| mapping.cast(Table::Connections, role).unwrap_or("text");
         let names: Vec<String> = known.iter().map(|(role, _)| bare(role)).collect();
         let casts: Vec<String> = known
             .iter()
-            .map(|(role, value)| format!("({value})::{}", cast(role)))
+            .map(|(role, value)| {
+                format!("({value})::{}", self.written_as(Table::Connections, role))
+            })
             .collect();
         let insert = format!(
             "INSERT INTO {} ({}, {}) VALUES ($1, {})",

@@ -1,9 +1,24 @@
-//! Statements behind the views that show people's names.
+//! Statements for those who ask about sessions and people.
 
 use super::Mapped;
 use crate::domain::mapping::Table;
 
 impl Mapped {
+    /// The session as its reader sees it. `$1`: its id.
+    pub fn see_session(&self, for_update: bool) -> String {
+        format!(
+            "SELECT {}, {}, {}, {} FROM {} s WHERE {} = $1{}",
+            self.wants(),
+            self.lacks_link(),
+            self.text("s", Table::Sessions, "join_url"),
+            self.text("s", Table::Sessions, "provider"),
+            self.sessions,
+            self.s("id"),
+            // The weakest lock that asks for the right to update; it waits for no write of ours.
+            if for_update { " FOR KEY SHARE" } else { "" }
+        )
+    }
+
     /// Rows of `meetlink.missing_links` before the state of their jobs is joined.
     pub fn view_missing(&self) -> String {
         let name = |alias| self.text(alias, Table::Profiles, "full_name");
