@@ -14,7 +14,9 @@ use crate::pg::identity::as_extension_owner;
 use crate::pg::{process, shared, xact};
 use crate::store::config::Config;
 use crate::store::mapped::Mapped;
-use crate::store::{app, config, health};
+use crate::store::{config, health};
+
+mod connections;
 
 /// One row.
 struct Check {
@@ -271,50 +273,6 @@ fn clock() -> Result<Check, PgError> {
     })
 }
 
-/// Tutors whose next session will find no connection that can be used.
-fn connections(mapped: &Mapped) -> Result<Check, PgError> {
-    let looked = xact::subtransaction(|| {
-        let coming = app::coming_tutors(mapped)?;
-        let ids: Vec<_> = coming.iter().map(|(tutor, _)| *tutor).collect();
-        Ok((app::connections(mapped, &ids)?, coming))
-    });
-    let (connections, coming) = match looked {
-        // One bad row must not silence all other checks.
-        Err(error) if error.is_about_data() => {
-            return Ok(Check {
-                name: "connections",
-                ok: false,
-                detail: "a row of the application's tables cannot be read".to_owned(),
-                hint: Some(
-                    "meetlink.queue shows the sessions that were set aside for it (reason = \
-                     'session_unfit'), and why.",
-                ),
-            });
-        }
-        looked => looked?,
-    };
-    let fails = |tutor, start| {
-        !connections.iter().any(|connection| {
-            let lasts = connection.refresh.as_deref().is_some_and(|t| !t.is_empty())
-                || connection.expires_at.is_none_or(|end| end > start);
-            connection.tutor == tutor && connection.is_usable() && lasts
-        })
-    };
-    let dead = coming
-        .iter()
-        .filter(|(tutor, start)| fails(*tutor, *start))
-        .count();
-    Ok(Check {
-        name: "connections",
-        ok: dead == 0,
-        detail: format!(
-            "{dead} of {} tutors with a session this week cannot be reached",
-            coming.len()
-        ),
-        hint: Some("meetlink.at_risk and meetlink.tutor_connections show who has to connect."),
-    })
-}
-
 fn installed_triggers(config: &Config) -> Result<Check, PgError> {
     let missing = health::missing_triggers(config)?;
     Ok(Check {
@@ -376,7 +334,7 @@ fn attachment(config: Option<Config>) -> Result<Vec<Check>, PgError> {
     };
     let mut rows = vec![attached, triggers, copy];
     if let Ok(mapped) = &mapped {
-        rows.push(connections(mapped)?);
+        rows.push(connections::check(mapped)?);
     }
     Ok(rows)
 }

@@ -29,6 +29,17 @@ impl PgError {
         !everybody.contains(&class.iter().collect::<String>().as_str())
     }
 
+    /// Whether somebody wants the statement, or the whole process, to end.
+    pub fn is_an_end(&self) -> bool {
+        matches!(
+            self.code,
+            PgSqlErrorCode::ERRCODE_QUERY_CANCELED
+                | PgSqlErrorCode::ERRCODE_ADMIN_SHUTDOWN
+                | PgSqlErrorCode::ERRCODE_CRASH_SHUTDOWN
+                | PgSqlErrorCode::ERRCODE_DATABASE_DROPPED
+        )
+    }
+
     /// Whether somebody else's lock was in the way.
     pub fn is_about_locks(&self) -> bool {
         matches!(

@@ -11,7 +11,10 @@ use meetlink_e2e::app::App;
 use postgres::{Client, SimpleQueryMessage};
 
 const README: &str = include_str!("../../../README.md");
-const HEALTH: &str = include_str!("../../../src/api/health.rs");
+const HEALTH: &str = concat!(
+    include_str!("../../../src/api/health.rs"),
+    include_str!("../../../src/api/health/connections.rs")
+);
 
 // + works, for every row and session      - refused for want of a privilege
 // o shows own rows, acts on own sessions; all others are not there
