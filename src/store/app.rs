@@ -102,7 +102,7 @@ impl Connection {
 pub fn sessions(mapped: &Mapped, ids: &[Uuid]) -> Result<Vec<Session>, PgError> {
     let ids = from_uuids(ids.iter().copied());
     read_as_owner(&mapped.config().sessions, || {
-        sql::query(mapped.load_sessions(), &[ids.into()], |row| {
+        sql::look(mapped.load_sessions(), &[ids.into()], |row| {
             Ok(Session {
                 id: uuid_at(row, 1)?,
                 tutor: maybe_uuid(row, 2)?,
@@ -167,7 +167,7 @@ pub fn names(mapped: &Mapped, ids: &[Uuid]) -> Result<HashMap<Uuid, String>, PgE
 pub fn connections(mapped: &Mapped, tutors: &[Uuid]) -> Result<Vec<Connection>, PgError> {
     let tutors = from_uuids(tutors.iter().copied());
     read_as_owner(&mapped.config().connections, || {
-        sql::query(mapped.load_connections(), &[tutors.into()], |row| {
+        sql::look(mapped.load_connections(), &[tutors.into()], |row| {
             Ok(Connection {
                 tutor: uuid_at(row, 1)?,
                 provider: maybe::<String>(row, 2)?.unwrap_or_default(),

@@ -137,7 +137,7 @@ pub fn forget() -> Result<(), PgError> {
 
 /// The operator's OAuth clients as they are stored: provider, id and sealed secret.
 pub fn oauth_clients() -> Result<Vec<(String, String, String)>, PgError> {
-    sql::query(
+    sql::look(
         "SELECT provider, client_id, client_secret_encrypted FROM meetlink.providers",
         &[],
         |row| Ok((get(row, 1)?, get(row, 2)?, get(row, 3)?)),

@@ -59,6 +59,16 @@ pub fn read<T>(
     })
 }
 
+/// The same with a snapshot of its own: it sees what has committed, and what this transaction did, as
+/// [`query`] does.
+pub fn look<T>(
+    text: &str,
+    parameters: &[DatumWithOid<'_>],
+    row: impl FnMut(&Row<'_>) -> Result<T, PgError>,
+) -> Result<Vec<T>, PgError> {
+    xact::with_fresh_snapshot(|| read(text, parameters, row))
+}
+
 /// Runs a statement that only reads, and gives at most one row of interest.
 pub fn read_one<T>(
     text: &str,
