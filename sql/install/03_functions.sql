@@ -42,7 +42,7 @@ COMMENT ON FUNCTION meetlink_detach() IS
 
 CREATE FUNCTION meetlink_configure_provider(
   provider text, client_id text, client_secret text, options jsonb DEFAULT '{}')
-  RETURNS void LANGUAGE c VOLATILE STRICT SET search_path = pg_catalog, pg_temp
+  RETURNS void LANGUAGE c VOLATILE CALLED ON NULL INPUT SET search_path = pg_catalog, pg_temp
   AS 'MODULE_PATHNAME', 'meetlink_configure_provider_wrapper';
 REVOKE ALL ON FUNCTION meetlink_configure_provider(text, text, text, jsonb) FROM PUBLIC;
 COMMENT ON FUNCTION meetlink_configure_provider(text, text, text, jsonb) IS
@@ -58,21 +58,21 @@ COMMENT ON FUNCTION meetlink_connect(uuid, text, text, text, timestamptz) IS
   'Encrypts and stores a tutor''s tokens, and sets the tutor''s waiting sessions going';
 
 CREATE FUNCTION meetlink_disconnect(tutor_id uuid, provider text)
-  RETURNS boolean LANGUAGE c VOLATILE STRICT SET search_path = pg_catalog, pg_temp
+  RETURNS boolean LANGUAGE c VOLATILE CALLED ON NULL INPUT SET search_path = pg_catalog, pg_temp
   AS 'MODULE_PATHNAME', 'meetlink_disconnect_wrapper';
 REVOKE ALL ON FUNCTION meetlink_disconnect(uuid, text) FROM PUBLIC;
 COMMENT ON FUNCTION meetlink_disconnect(uuid, text) IS
   'Forgets a tutor''s tokens; false if there was no such connection';
 
 CREATE FUNCTION meetlink_retry(session_id uuid)
-  RETURNS jsonb LANGUAGE c VOLATILE STRICT SET search_path = pg_catalog, pg_temp
+  RETURNS jsonb LANGUAGE c VOLATILE CALLED ON NULL INPUT SET search_path = pg_catalog, pg_temp
   AS 'MODULE_PATHNAME', 'meetlink_retry_wrapper';
 REVOKE ALL ON FUNCTION meetlink_retry(uuid) FROM PUBLIC;
 COMMENT ON FUNCTION meetlink_retry(uuid) IS
   'Tries a session now, whatever the backoff says; the caller must be allowed to update it';
 
 CREATE FUNCTION meetlink_resolve(session_id uuid, decision text)
-  RETURNS jsonb LANGUAGE c VOLATILE STRICT SET search_path = pg_catalog, pg_temp
+  RETURNS jsonb LANGUAGE c VOLATILE CALLED ON NULL INPUT SET search_path = pg_catalog, pg_temp
   AS 'MODULE_PATHNAME', 'meetlink_resolve_wrapper';
 REVOKE ALL ON FUNCTION meetlink_resolve(uuid, text) FROM PUBLIC;
 COMMENT ON FUNCTION meetlink_resolve(uuid, text) IS

@@ -2,6 +2,7 @@
 
 use pgrx::JsonB;
 use pgrx::prelude::*;
+use uuid::Uuid;
 
 use super::fail::{self, or_raise, with_hint};
 use crate::domain::envelope::{OPERATOR, SealError, Slot, binding};
@@ -19,19 +20,31 @@ const LONGEST: usize = 8_192;
 
 #[pg_extern(sql = false)]
 fn meetlink_configure_provider(
-    provider: &str,
-    client_id: &str,
-    client_secret: &str,
-    options: JsonB,
+    provider: Option<&str>,
+    client_id: Option<&str>,
+    client_secret: Option<&str>,
+    options: Option<JsonB>,
 ) {
     xact::prevent_if_read_only(c"meetlink_configure_provider()");
     or_raise((|| {
-        known(provider)?;
-        if client_id.trim().is_empty() || client_secret.is_empty() {
-            return Err(missing("client_id and client_secret must not be empty"));
-        }
+        let provider = known(provider)?;
+        let filled = |text: Option<&str>| text.is_some_and(|text| !text.trim().is_empty());
+        let (Some(client_id), Some(client_secret), true) = (
+            client_id,
+            client_secret,
+            filled(client_id) && filled(client_secret),
+        ) else {
+            return Err(missing(
+                "client_id and client_secret must not be empty",
+                "They are those of your OAuth client in the provider's console.",
+            ));
+        };
+        let options = options.unwrap_or_else(|| JsonB(serde_json::json!({})));
         if !options.0.is_object() {
-            return Err(missing("options must be a JSON object"));
+            return Err(missing(
+                "options must be a JSON object",
+                "Leave them out: there are none yet.",
+            ));
         }
         let keys = super::keys()?;
         let to = binding(OPERATOR, provider, Slot::ClientSecret);
@@ -51,19 +64,22 @@ fn meetlink_configure_provider(
 
 #[pg_extern(sql = false)]
 fn meetlink_connect(
-    tutor_id: pgrx::Uuid,
-    provider: &str,
-    refresh_token: &str,
+    tutor_id: Option<pgrx::Uuid>,
+    provider: Option<&str>,
+    refresh_token: Option<&str>,
     access_token: Option<&str>,
     expires_at: Option<TimestampWithTimeZone>,
 ) {
     xact::prevent_if_read_only(c"meetlink_connect()");
-    let tutor = sql::to_uuid(tutor_id);
     or_raise((|| {
-        known(provider)?;
-        if refresh_token.is_empty() {
-            return Err(missing("refresh_token must not be empty"));
-        }
+        let tutor = tutor_of(tutor_id)?;
+        let provider = known(provider)?;
+        let Some(refresh_token) = refresh_token.filter(|token| !token.is_empty()) else {
+            return Err(missing(
+                "refresh_token must not be empty",
+                "Google gives a refresh token only with access_type=offline and prompt=consent.",
+            ));
+        };
         let tokens = [Some(refresh_token), access_token];
         if !tokens
             .into_iter()
@@ -72,6 +88,7 @@ fn meetlink_connect(
         {
             return Err(missing(
                 "a token is up to 8192 characters of printable ASCII",
+                "Hand it over as the provider's token endpoint gave it.",
             ));
         }
         let mapped = super::mapped()?;
@@ -104,19 +121,26 @@ fn meetlink_connect(
 }
 
 #[pg_extern(sql = false)]
-fn meetlink_disconnect(tutor_id: pgrx::Uuid, provider: &str) -> bool {
+fn meetlink_disconnect(tutor_id: Option<pgrx::Uuid>, provider: Option<&str>) -> bool {
     xact::prevent_if_read_only(c"meetlink_disconnect()");
     or_raise((|| {
-        known(provider)?;
-        connections::disconnect(&super::mapped()?, sql::to_uuid(tutor_id), provider)
+        let tutor = tutor_of(tutor_id)?;
+        let provider = known(provider)?;
+        connections::disconnect(&super::mapped()?, tutor, provider)
     })())
 }
 
-fn known(provider: &str) -> Result<(), PgError> {
-    match crate::provider::by_name(provider) {
-        Some(_) => Ok(()),
-        None => Err(fail::unknown_provider(provider)),
+fn known(provider: Option<&str>) -> Result<&str, PgError> {
+    let name = provider.unwrap_or_default();
+    match crate::provider::by_name(name) {
+        Some(_) => Ok(name),
+        None => Err(fail::unknown_provider(name)),
     }
+}
+
+fn tutor_of(id: Option<pgrx::Uuid>) -> Result<Uuid, PgError> {
+    let none = || missing("tutor_id must not be null", "It is the tutor's profile id.");
+    id.map(sql::to_uuid).ok_or_else(none)
 }
 
 /// Says what to do where a token does not fit into its column.
@@ -131,8 +155,8 @@ fn too_long(error: PgError) -> PgError {
     }
 }
 
-fn missing(what: &str) -> PgError {
-    PgError::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, what)
+fn missing(what: &str, hint: &str) -> PgError {
+    with_hint(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, what, hint)
 }
 
 /// What was sealed, or the error that says what is missing.

@@ -59,7 +59,8 @@ pub fn not_found(session: Uuid) -> PgError {
 pub fn unknown_provider(name: &str) -> PgError {
     let known: Vec<&str> = crate::provider::all().iter().map(|p| p.name()).collect();
     // What does not look like a name may be a token in the wrong place.
-    let is_name = name.len() <= 20 && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    let is_name =
+        (1..=20).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
     let shown = if is_name {
         format!(" \"{name}\"")
     } else {

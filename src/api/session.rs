@@ -59,13 +59,13 @@ fn status_for(session_id: pgrx::Uuid, asked: Option<Viewer>) -> JsonB {
 }
 
 #[pg_extern(sql = false)]
-fn meetlink_retry(session_id: pgrx::Uuid) -> JsonB {
+fn meetlink_retry(session_id: Option<pgrx::Uuid>) -> JsonB {
     xact::prevent_if_read_only(c"meetlink_retry()");
-    let session = sql::to_uuid(session_id);
     JsonB(or_raise((|| {
+        let session = named(session_id)?;
         let mapped = super::mapped()?;
         let seen = see(&mapped, session)?;
-        may_update(&mapped, session)?;
+        may_update(&mapped, session, "meetlink_retry")?;
         if seen.wants {
             as_extension_owner(|| inbox::add(&[session], inbox::Wish::Now))?;
             wake::worker_at_commit();
@@ -75,13 +75,13 @@ fn meetlink_retry(session_id: pgrx::Uuid) -> JsonB {
 }
 
 #[pg_extern(sql = false)]
-fn meetlink_resolve(session_id: pgrx::Uuid, decision: &str) -> JsonB {
+fn meetlink_resolve(session_id: Option<pgrx::Uuid>, decision: Option<&str>) -> JsonB {
     xact::prevent_if_read_only(c"meetlink_resolve()");
-    let session = sql::to_uuid(session_id);
     JsonB(or_raise((|| {
+        let session = named(session_id)?;
         let decision = match decision {
-            "adopt" => inbox::Wish::Adopt,
-            "repost" => inbox::Wish::Repost,
+            Some("adopt") => inbox::Wish::Adopt,
+            Some("repost") => inbox::Wish::Repost,
             _ => {
                 return Err(with_hint(
                     PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
@@ -93,7 +93,7 @@ fn meetlink_resolve(session_id: pgrx::Uuid, decision: &str) -> JsonB {
         };
         let mapped = super::mapped()?;
         see(&mapped, session)?;
-        may_update(&mapped, session)?;
+        may_update(&mapped, session, "meetlink_resolve")?;
         if !as_extension_owner(|| jobs::can_be_resolved(session))? {
             return Err(with_hint(
                 PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -170,7 +170,18 @@ fn see(mapped: &Mapped, session: Uuid) -> Result<Seen, PgError> {
     }
 }
 
-fn may_update(mapped: &Mapped, session: Uuid) -> Result<(), PgError> {
+/// The session that an argument names.
+fn named(session_id: Option<pgrx::Uuid>) -> Result<Uuid, PgError> {
+    session_id.map(sql::to_uuid).ok_or_else(|| {
+        with_hint(
+            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            "session_id must not be null",
+            "It is the id of a row of the sessions table.",
+        )
+    })
+}
+
+fn may_update(mapped: &Mapped, session: Uuid, function: &str) -> Result<(), PgError> {
     match catch(|| status::see(mapped, session, true)) {
         Ok(Some(_)) => Ok(()),
         Err(error) if error.code != PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE => Err(error),
@@ -180,7 +191,7 @@ fn may_update(mapped: &Mapped, session: Uuid) -> Result<(), PgError> {
                 "you may see session {}, but not change it",
                 session.hyphenated()
             ),
-            "meetlink_retry asks for the right to update the session.",
+            &format!("{function} asks for the right to update the session."),
         )),
     }
 }

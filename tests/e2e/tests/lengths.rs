@@ -30,7 +30,7 @@ fn tokens_of(of: &str) -> String {
 
 fn connect(app: &App, tutor: Person, length: usize) -> Result<u64, postgres::Error> {
     let token = "t".repeat(length);
-    let call = "SELECT meetlink_connect($1, 'zoom', $2)";
+    let call = "SELECT meetlink_connect($1, 'zoom', $2, 'access')";
     app.client().execute(call, &[&tutor.0, &token])
 }
 
