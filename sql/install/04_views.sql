@@ -62,12 +62,16 @@ SELECT j.session_id, CASE WHEN h.until IS NULL THEN j.state ELSE 'retrying' END 
         AND h.tutor_id IS NULL AND h.until > pg_catalog.now()
  WHERE j.state IN ('pending', 'creating', 'retrying', 'needs_action', 'in_doubt', 'failed')
 UNION ALL
-SELECT i.session_id, 'pending', NULL, 0, i.queued_at, NULL, NULL, NULL, NULL, NULL, 'exists'
+-- What changed three times is one piece of news. Nobody has looked at it yet: it may turn out to want
+-- nothing.
+SELECT i.session_id, 'pending', NULL, 0, pg_catalog.min(i.queued_at), NULL, NULL, NULL, NULL, NULL,
+       'exists'
   FROM meetlink.inbox i
  WHERE i.session_id IS NOT NULL
-   AND NOT EXISTS (SELECT FROM meetlink.jobs j WHERE j.session_id = i.session_id);
+   AND NOT EXISTS (SELECT FROM meetlink.jobs j WHERE j.session_id = i.session_id)
+ GROUP BY i.session_id;
 COMMENT ON VIEW meetlink.queue IS
-  'Jobs that are not finished: state, attempts, when they are due, and who has them';
+  'Jobs that are not finished, and sessions not looked at yet: state, attempts, when they are due, and who has them';
 
 CREATE VIEW meetlink.orphans AS
 SELECT j.session_id, j.account_id AS tutor_id, j.provider, j.external_id, j.state, j.due_at,

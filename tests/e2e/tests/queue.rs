@@ -353,3 +353,23 @@ fn a_broken_meetlink_costs_a_warning_and_not_the_booking() {
     life::wait_for_links(&app, 4, meetlink_e2e::app::SOON);
     assert_eq!(app.simulator.meetings_ever(Google).len(), 4);
 }
+
+#[test]
+fn a_session_that_changed_three_times_is_one_row_of_the_queue() {
+    let app = paused();
+    let mut client = app.client();
+    let people = (app.tutor(Google, "Tia"), app.person("student", "Sam"));
+    let session = seed_one(&mut client, people, Google);
+    for minutes in [10, 20] {
+        let moved = "UPDATE sessions SET scheduled_start_at = scheduled_start_at
+                       + $2 * interval '1 min' WHERE id = $1";
+        let rows = client.execute(moved, &[&session, &f64::from(minutes)]);
+        assert_eq!(rows.unwrap(), 1);
+    }
+    assert_eq!(inbox_size(&mut client), 3);
+    let first = "SELECT state, due_at = (SELECT min(queued_at) FROM meetlink.inbox
+                                         WHERE session_id IS NOT NULL) FROM meetlink.queue";
+    let rows = client.query(first, &[]).unwrap();
+    let rows: Vec<(String, bool)> = rows.iter().map(|r| (r.get(0), r.get(1))).collect();
+    assert_eq!(rows, [("pending".to_owned(), true)]);
+}

@@ -221,8 +221,9 @@ fn only_who_may_change_the_session_resolves_it() {
         (code.as_str(), message),
         ("P0002", format!("session {session} not found"))
     );
-    let (code, message, _) = refusal(call(Person(student)));
+    let (code, message, hint) = refusal(call(Person(student)));
     assert_eq!(code, "42501", "may only look: {message}");
+    assert!(hint.starts_with("meetlink_resolve asks"), "{hint}");
     assert_eq!(count(&app, Zoom, Call::Create), 1);
     call(tutor).expect("the tutor decides");
     app.wait_for_link(session);
