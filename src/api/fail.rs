@@ -43,7 +43,8 @@ pub fn table_gone(gone: Gone) -> PgError {
             "the {} table that meetlink was attached to is gone",
             gone.0.key()
         ),
-        "Run meetlink_attach() again with the tables as they are now.",
+        "Run meetlink_attach() with the tables as they are now, and otherwise with the same arguments as \
+         before (they are in meetlink.config).",
     )
 }
 

@@ -284,8 +284,8 @@ fn installed_triggers(config: &Config) -> Result<Check, PgError> {
             format!("missing or disabled: {}", missing.join(", "))
         },
         hint: Some(
-            "SELECT meetlink_attach() with the same arguments as before, then \
-             meetlink_create_missing().",
+            "SELECT meetlink_attach() with the same arguments as before (they are in \
+             meetlink.config), then meetlink_create_missing().",
         ),
     })
 }
@@ -330,7 +330,10 @@ fn attachment(config: Option<Config>) -> Result<Vec<Check>, PgError> {
             ),
             Err(gone) => format!("the {} table is gone", gone.0.key()),
         },
-        hint: Some("Run meetlink_attach() with the tables as they are now."),
+        hint: Some(
+            "Run meetlink_attach() with the tables as they are now, and otherwise with the same \
+             arguments as before (they are in meetlink.config).",
+        ),
     };
     let mut rows = vec![attached, triggers, copy];
     if let Ok(mapped) = &mapped {

@@ -94,8 +94,8 @@ pub unsafe extern "C-unwind" fn meetlink_enqueue(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             format!("meetlink did not queue this row: {trouble}"),
             Some(
-                "The row itself is stored. Call meetlink_attach() again, then \
-                 meetlink_create_missing()."
+                "The row itself is stored. Call meetlink_attach() with the same arguments as before \
+                 (they are in meetlink.config), then meetlink_create_missing()."
                     .to_owned(),
             ),
         );

@@ -168,3 +168,23 @@ fn the_extension_goes_without_cascade_and_the_tables_stay() {
         .unwrap();
     life::wait_for_links(&app, 2, meetlink_e2e::app::SOON);
 }
+
+/// A call without arguments would take the mapping back to the defaults.
+#[test]
+fn who_is_told_to_attach_again_is_told_with_what() {
+    let app = App::with(|options| options.set("meetlink.enabled", "off"));
+    let people = (app.tutor(Google, "Tia"), app.person("student", "Sam"));
+    let mut client = app.client();
+    let mark = app.cluster.log_mark();
+    client
+        .batch_execute("ALTER TABLE sessions RENAME COLUMN join_url TO meeting_link")
+        .unwrap();
+    let session = seed_one(&mut client, people, Google);
+    let log = app.cluster.log_from(mark);
+    assert!(log.contains("HINT:"), "{log}");
+    assert!(log.contains("the same arguments as before"), "{log}");
+    client.batch_execute("DROP TABLE sessions CASCADE").unwrap();
+    let asked = client.query_one("SELECT meetlink_status($1)", &[&session]);
+    let (_, _, hint) = life::refusal(asked);
+    assert!(hint.contains("same arguments as before"), "{hint}");
+}
