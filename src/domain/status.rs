@@ -13,7 +13,8 @@ pub struct Action {
     pub kind: &'static str,
     /// Text of the button.
     pub label: &'static str,
-    /// Function that the button calls, where there is one.
+    /// Function that the page itself may call, where there is one. Connecting is not: that takes the
+    /// provider's consent first, and then the application's server.
     pub rpc: Option<&'static str>,
 }
 
@@ -30,12 +31,12 @@ const RETRY: Action = Action {
 const CONNECT: Action = Action {
     kind: "connect",
     label: "Connect an account",
-    rpc: Some("meetlink_connect"),
+    rpc: None,
 };
 const RECONNECT: Action = Action {
     kind: "reconnect",
     label: "Connect again",
-    rpc: Some("meetlink_connect"),
+    rpc: None,
 };
 const SUPPORT: Action = Action {
     kind: "contact_support",
@@ -304,6 +305,14 @@ mod tests {
                 _ => &[None],
             };
             assert!(allowed.contains(&kind), "{state:?} {reason:?} {kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_page_is_sent_to_no_function_that_only_a_server_may_call() {
+        let granted = [None, Some("meetlink_retry")];
+        for action in [JOIN, RETRY, CONNECT, RECONNECT, SUPPORT] {
+            assert!(granted.contains(&action.rpc), "{action:?}");
         }
     }
 
