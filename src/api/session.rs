@@ -156,17 +156,19 @@ fn to_duration(interval: &Interval) -> Duration {
 /// The session, as far as the caller may see it. Without the right to read the table at all it is
 /// as if it were not there.
 fn see(mapped: &Mapped, session: Uuid) -> Result<Seen, PgError> {
-    // Whoever may everything reads as the tables' owner, and is told what that one may not.
-    let unbound = identity::is_superuser();
+    // Who sees everything reads as the tables' owner, from whom rows may be hidden.
+    let unbound = identity::is_unbound();
     match catch(|| status::see(mapped, session, false)) {
         Ok(Some(seen)) => Ok(seen),
         Ok(None) => Err(fail::not_found(session)),
-        Err(error)
-            if error.code == PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE && !unbound =>
-        {
-            Err(fail::not_found(session))
-        }
-        Err(error) => Err(error),
+        Err(error) if error.code != PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE => Err(error),
+        Err(error) if unbound && error.message.contains("row-level security") => Err(with_hint(
+            error.code,
+            error.message,
+            "meetlink reads as the tables' owner: give it BYPASSRLS, or take FORCE ROW LEVEL SECURITY \
+             back.",
+        )),
+        Err(_) => Err(fail::not_found(session)),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::pg::{process, shared};
 use crate::store::mapped::Mapped;
 use crate::store::owner::read_as_caller;
 use crate::store::sql::{self, get, maybe};
-use crate::store::{app, config};
+use crate::store::{apart, app, config};
 
 /// The mapping, if there is one whose tables are all there; views show nothing otherwise.
 fn mapped() -> Option<Mapped> {
@@ -27,10 +27,7 @@ pub fn missing_sessions(
     let Some(mapped) = mapped() else {
         return fill(None);
     };
-    let config = mapped.config();
-    read_as_caller(&[&config.sessions, &config.profiles], false, || {
-        fill(Some(mapped.view_missing()))
-    })
+    apart::sessions_and_people(&mapped, |mapped| fill(Some(mapped.view_missing())))
 }
 
 #[allow(clippy::type_complexity)]
@@ -62,8 +59,7 @@ type AtRisk = (
 /// Coming sessions, and those under way, as the caller sees them. Whether their tutors are connected
 /// is no secret to those who see the session: its status says as much.
 fn coming(mapped: &Mapped) -> Result<Vec<AtRisk>, PgError> {
-    let tables = [&mapped.config().sessions, &mapped.config().profiles];
-    let sessions = read_as_caller(&tables, false, || {
+    let sessions = apart::sessions_and_people(mapped, |mapped| {
         sql::read(&mapped.view_coming(), &[], |row| {
             let tutor = sql::maybe_uuid(row, 2)?;
             let soon = maybe::<bool>(row, 6)?.unwrap_or(false);
@@ -112,8 +108,7 @@ fn read_tutors() -> TableIterator<
     ),
 > {
     let rows = mapped().map_or_else(Vec::new, |mapped| {
-        let tables = [&mapped.config().profiles, &mapped.config().connections];
-        or_raise(read_as_caller(&tables, false, || {
+        or_raise(apart::people_and_connections(&mapped, |mapped| {
             sql::read(&mapped.view_tutors(), &[], |row| {
                 Ok((
                     maybe(row, 1)?,

@@ -117,10 +117,10 @@ pub fn current_user() -> pg_sys::Oid {
     unsafe { pg_sys::GetUserId() }
 }
 
-/// Whether the current user is a superuser.
-pub fn is_superuser() -> bool {
+/// Whether row security never binds the current user: superusers, and who has BYPASSRLS.
+pub fn is_unbound() -> bool {
     // SAFETY: a look-up in a system cache inside a transaction.
-    unsafe { pg_sys::superuser() }
+    unsafe { pg_sys::has_bypassrls_privilege(pg_sys::GetUserId()) }
 }
 
 /// Whether the current user owns a relation (superusers own all).

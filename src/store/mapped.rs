@@ -7,6 +7,7 @@ use std::cell::OnceCell;
 
 use pgrx::spi::{quote_identifier, quote_literal};
 
+mod apart;
 mod connections;
 mod outdated;
 mod views;

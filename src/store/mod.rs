@@ -3,6 +3,7 @@
 //! Values are always parameters. Names of the application's tables and columns are the one thing
 //! that has to be put into text; [`mapped`] does that, in one place, quoted by Postgres.
 
+pub mod apart;
 pub mod app;
 pub mod attach;
 pub mod config;

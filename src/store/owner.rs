@@ -1,6 +1,7 @@
 //! Becoming the owner of one of the application's tables for a statement, or not: whoever only looks
 //! keeps his own rights where they show him less.
 
+use std::collections::HashSet;
 use std::ffi::CString;
 
 use pgrx::PgSqlErrorCode;
@@ -70,21 +71,36 @@ pub fn read_as_caller<T>(
     })
 }
 
-/// The owner who sees what the caller sees; `None` where the caller's own rights show less.
+/// Whether somebody who sees everything asks about tables of several owners, none of whom may be the
+/// other.
+pub fn several_owners(tables: &[&Entry]) -> bool {
+    let oids: Vec<Oid> = tables.iter().filter_map(|t| Some(t.as_ref()?.0)).collect();
+    identity::is_unbound() && sees_all(&oids, false) && owners(&oids).len() > 1
+}
+
+fn sees_all(tables: &[Oid], update: bool) -> bool {
+    let user = identity::current_user();
+    let mut tables = tables.iter();
+    tables.all(|table| identity::sees_all(*table, user, update))
+}
+
+fn owners(tables: &[Oid]) -> HashSet<Oid> {
+    let owners = tables.iter().copied().filter_map(identity::owner_of);
+    owners.collect()
+}
+
+/// The owner who sees what the caller sees; `None` where the caller's own rights show less. One whom
+/// row security binds raises an error, as everywhere: who can set that must not gain by it.
 fn stand_in(tables: &[Oid], update: bool) -> Result<Option<Oid>, PgError> {
-    let all = |user| move |table: &Oid| identity::sees_all(*table, user, update);
-    if !tables.iter().all(all(identity::current_user())) {
+    if !sees_all(tables, update) {
         return Ok(None);
     }
-    let mut owners: Vec<Oid> = tables.iter().filter_map(|t| identity::owner_of(*t)).collect();
-    owners.dedup();
-    match owners[..] {
-        // An owner whom row security binds raises an error there, as everywhere.
-        [owner] if identity::is_superuser() || tables.iter().all(all(owner)) => Ok(Some(owner)),
-        _ if identity::is_superuser() => Err(PgError::new(
+    let owners = owners(tables);
+    match owners.iter().next() {
+        Some(owner) if owners.len() == 1 => Ok(Some(*owner)),
+        _ if identity::is_unbound() => Err(PgError::new(
             PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
-            "the application's tables belong to different owners, whose code a superuser must not \
-             run\nHINT: Ask as a role that is no superuser and may read the tables.",
+            "the application's tables have just got different owners; ask again",
         )),
         _ => Ok(None),
     }

@@ -16,6 +16,9 @@ pub use crate::pg::to_uuid;
 /// Plans kept at most; a mapping that changes leaves its old texts behind.
 const KEPT: usize = 200;
 
+/// Longest text whose plan is kept: one with rows in it is not run twice.
+const LONGEST_KEPT: usize = 20_000;
+
 thread_local! {
     static PLANS: RefCell<HashMap<String, OwnedPreparedStatement>> = RefCell::new(HashMap::new());
 }
@@ -115,6 +118,9 @@ fn with_plan<T>(
             }
         };
         let done = f(client, &plan)?;
+        if text.len() > LONGEST_KEPT {
+            return Ok(done);
+        }
         PLANS.with_borrow_mut(|plans| {
             if plans.len() >= KEPT {
                 plans.clear();

@@ -114,7 +114,13 @@ fn row_security_that_binds_the_owner_too_is_not_mistaken_for_success() {
         "SELECT EXISTS (SELECT FROM meetlink.workers WHERE last_error LIKE '%row-level security%')",
     );
     // Nobody's place is lost: the job waits for the table, not for a person.
-    assert_eq!(app.status(session)["state"], "pending");
+    let state = format!("SELECT state FROM meetlink.queue WHERE session_id = '{session}'");
+    assert_eq!(app.value::<String>(&state), "pending");
+    // Who sees everything looks as the owner.
+    let asked = client.query_one("SELECT meetlink_status($1)", &[&session]);
+    let (code, _, hint) = life::refusal(asked);
+    assert_eq!(code, "42501");
+    assert!(hint.contains("BYPASSRLS"), "{hint}");
     client
         .batch_execute("ALTER TABLE sessions NO FORCE ROW LEVEL SECURITY")
         .unwrap();

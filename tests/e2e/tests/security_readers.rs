@@ -65,14 +65,27 @@ fn a_superuser_who_asks_runs_no_predicate_of_the_owner() {
         )
         .unwrap();
     let mut betrayed = Vec::new();
-    for role in ["postgres", "above"] {
+    let tables = ["sessions", "profiles", "tutor_video_provider_connections"];
+    let [free, bind] = ["NO FORCE", "FORCE"]
+        .map(|how| tables.map(|table| format!("ALTER TABLE {table} {how} ROW LEVEL SECURITY;")));
+    for (bound, role) in [
+        (false, "postgres"),
+        (false, "above"),
+        (true, "postgres"),
+        (true, "above"),
+    ] {
+        let change = if bound { &bind } else { &free };
+        app.client().batch_execute(&change.concat()).unwrap();
         for question in questions(session) {
             let mark = app.cluster.log_mark();
             // In a session of its own: what is planned already folds no predicate.
             let mut client = app.cluster.connect("app", role);
             if let Err(error) = client.batch_execute(&question) {
-                // Whatever is not in doubt cannot be resolved.
-                assert!(question.contains("resolve"), "{question}: {error:?}");
+                // What is not in doubt cannot be resolved; a bound owner sees nothing.
+                assert!(
+                    bound || question.contains("resolve"),
+                    "{question}: {error:?}"
+                );
             }
             let log = app.cluster.log_from(mark);
             if log.contains(&format!("sprung as {role}")) {
@@ -81,6 +94,47 @@ fn a_superuser_who_asks_runs_no_predicate_of_the_owner() {
         }
     }
     assert!(betrayed.is_empty(), "{betrayed:#?}");
+}
+
+/// No owner may be another: a superuser sees the same rows all the same, and runs nobody's code.
+#[test]
+fn tables_of_several_owners_show_a_superuser_what_tables_of_one_did() {
+    let (app, session) = scene();
+    let views = [
+        "SELECT m::text FROM meetlink.missing_links m",
+        "SELECT r::text FROM meetlink.at_risk r",
+        "SELECT t::text FROM meetlink.tutor_connections t",
+    ];
+    let mut client = app.client();
+    client
+        .batch_execute(r#"UPDATE profiles SET full_name = full_name || ' O''Hara \ "ü"'"#)
+        .unwrap();
+    let seen = || -> Vec<Vec<String>> {
+        let rows = |text: &&str| app.client().query(*text, &[]).unwrap();
+        let text = |view| rows(view).iter().map(|row| row.get(0)).collect();
+        views.iter().map(text).collect()
+    };
+    let before = seen();
+    assert!(before.iter().all(|rows| !rows.is_empty()), "{before:?}");
+    client
+        .batch_execute(
+            "CREATE ROLE second; CREATE ROLE third; GRANT USAGE ON SCHEMA public TO second, third;
+             ALTER TABLE profiles OWNER TO second;
+             ALTER TABLE tutor_video_provider_connections OWNER TO third;
+             CREATE INDEX ON sessions (id) WHERE public.trap('x') = 'zoom';
+             CREATE INDEX ON profiles (id) WHERE public.trap('x') = 'zoom';
+             CREATE INDEX ON tutor_video_provider_connections (id)
+              WHERE public.trap('x') = 'zoom';",
+        )
+        .unwrap();
+    let mark = app.cluster.log_mark();
+    assert_eq!(seen(), before);
+    for question in questions(session) {
+        app.client().batch_execute(&question).ok();
+    }
+    let log = app.cluster.log_from(mark);
+    assert!(log.contains("sprung as second"), "{log}");
+    assert!(!log.contains("sprung as postgres"), "{log}");
 }
 
 #[test]
@@ -116,7 +170,10 @@ fn a_view_that_takes_a_tables_place_is_never_read() {
                 ))
                 .unwrap();
             let mut asker = app.cluster.connect("app", "postgres");
-            let pid: i32 = asker.query_one("SELECT pg_backend_pid()", &[]).unwrap().get(0);
+            let pid: i32 = asker
+                .query_one("SELECT pg_backend_pid()", &[])
+                .unwrap()
+                .get(0);
             asker.batch_execute(&format!("SET ROLE {role}")).unwrap();
             let asked = question.clone();
             let asking = std::thread::spawn(move || asker.batch_execute(&asked).is_ok());
