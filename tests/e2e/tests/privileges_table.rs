@@ -136,7 +136,7 @@ const RELATIONS: [(&str, &str); 22] = [
     ("tallies", "-----+"),
     ("attempts", "---c++"),
     ("attempts_id_seq", "-----+"),
-    ("config", "-----+"),
+    ("config", "----++"),
     ("holds", "---+++"),
     ("home", "-----+"),
     ("inbox", "-----+"),

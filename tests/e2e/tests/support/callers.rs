@@ -30,8 +30,8 @@ pub const OPERATOR: [&str; 7] = [
     "GRANT USAGE ON SCHEMA meetlink TO meetlink_operator;",
     "GRANT SELECT ON meetlink.queue, meetlink.attempts, meetlink.workers, meetlink.holds, \
      meetlink.orphans, meetlink.notifications, meetlink.deliveries, meetlink.stats, \
-     meetlink.metrics, meetlink.missing_links, meetlink.at_risk, meetlink.tutor_connections \
-     TO meetlink_operator;",
+     meetlink.metrics, meetlink.missing_links, meetlink.at_risk, meetlink.tutor_connections, \
+     meetlink.config TO meetlink_operator;",
     "GRANT EXECUTE ON FUNCTION meetlink_health(), meetlink_create_missing(integer), \
      meetlink_pause(), meetlink_resume(), meetlink_status(uuid), meetlink_retry(uuid), \
      meetlink_resolve(uuid, text), meetlink.read_worker(), meetlink.read_missing_sessions(), \
