@@ -214,6 +214,18 @@ pub struct StoredNotice {
     pub action: Value,
     /// When it was written, as JSON has it.
     pub created_at: String,
+    /// When the one lesson that it is about begins, as people write it.
+    pub lesson: Option<String>,
+}
+
+impl StoredNotice {
+    /// What a person reads: the sentence, and which lesson it is about.
+    pub fn text(&self) -> String {
+        match &self.lesson {
+            Some(lesson) => format!("{} (Lesson of {lesson}.)", self.message),
+            None => self.message.clone(),
+        }
+    }
 }
 
 #[cfg(test)]

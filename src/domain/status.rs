@@ -114,7 +114,7 @@ pub fn explain(situation: Situation<'_>) -> (String, Option<Action>) {
     );
     if viewer == Viewer::Student
         && !(copy && is_open)
-        && let Some(text) = for_student(state, reason)
+        && let Some(text) = for_student(state, reason, queued)
     {
         let action = (state == State::Failed).then_some(SUPPORT);
         return (text.to_owned(), action);
@@ -146,8 +146,11 @@ pub fn explain(situation: Situation<'_>) -> (String, Option<Action>) {
 }
 
 /// What a student reads where a tutor reads something else.
-fn for_student(state: State, reason: Option<Reason>) -> Option<&'static str> {
+fn for_student(state: State, reason: Option<Reason>, queued: bool) -> Option<&'static str> {
     match (state, reason) {
+        (State::Pending, _) if !queued => {
+            Some("The meeting link has not been asked for yet; your tutor can ask for it.")
+        }
         (State::NeedsAction, _) => Some("Your tutor is setting up the meeting room."),
         (State::Pending, _) => Some("The meeting link is being created."),
         (

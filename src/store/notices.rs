@@ -127,8 +127,11 @@ pub struct Due {
 pub fn due(channel: Channel, limit: usize) -> Result<Vec<Due>, PgError> {
     let found = sql::query(
         "SELECT d.notification_id, d.attempts, n.kind, n.tutor_id, n.session_id, \
-                n.provider, n.reason, n.message, n.action, pg_catalog.to_json(n.created_at) #>> '{}' \
+                n.provider, n.reason, n.message, n.action, pg_catalog.to_json(n.created_at) #>> '{}', \
+                CASE WHEN n.kind = 'failed' \
+                     THEN pg_catalog.to_char(j.starts_at, 'FMDD FMMonth YYYY, HH24:MI TZ') END \
            FROM meetlink.deliveries d JOIN meetlink.notifications n ON n.id = d.notification_id \
+                LEFT JOIN meetlink.jobs j ON j.session_id = n.session_id \
           WHERE d.channel = $1 AND d.due_at <= (SELECT pg_catalog.clock_timestamp()) \
           ORDER BY d.due_at LIMIT $2",
         &[
@@ -152,6 +155,7 @@ pub fn due(channel: Channel, limit: usize) -> Result<Vec<Due>, PgError> {
                     message: get(row, 8)?,
                     action: maybe::<JsonB>(row, 9)?.map_or(serde_json::Value::Null, |j| j.0),
                     created_at: get(row, 10)?,
+                    lesson: maybe(row, 11)?,
                 },
             }))
         },

@@ -198,7 +198,7 @@ fn in_table(office: &Office<'_>, due: &Due) -> Result<bool, PgError> {
     };
     let told = xact::subtransaction(|| {
         xact::set_local(c"lock_timeout", LOCK_TIMEOUT)?;
-        app::tell(mapped, tutor, due.notice.kind, &due.notice.message)
+        app::tell(mapped, tutor, due.notice.kind, &due.notice.text())
     });
     match told {
         Ok(()) => {
@@ -241,9 +241,10 @@ fn letter(
     let (subject, body) = notices::mail_template(kind)?
         .unwrap_or_else(|| (kind.title().to_owned(), kind.mail_text().to_owned()));
     let session = due.notice.session.map(|id| id.hyphenated().to_string());
+    let message = due.notice.text();
     let values = [
         ("name", name.as_str()),
-        ("message", due.notice.message.as_str()),
+        ("message", message.as_str()),
         ("link", mapped.reconnect_url().unwrap_or("")),
         ("session", session.as_deref().unwrap_or("")),
     ];

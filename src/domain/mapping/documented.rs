@@ -29,7 +29,7 @@ fn every_key_stands_in_its_place_with_its_type() {
     let known: Vec<String> = Table::ALL
         .into_iter()
         .flat_map(|table| table.roles().iter().map(move |role| (table, role)))
-        .map(|(table, role)| [table.key(), role.name, needed(role), role.kind.name()].join(" | "))
+        .map(|(table, role)| [table.key(), role.name, needed(role), &role.kind.name()].join(" | "))
         .collect();
     assert_eq!(documented, known);
 }

@@ -56,7 +56,15 @@ fn the_applications_own_table_gets_a_row_with_the_way_back() {
 
     let (zoe, _, failed) = refused(&app, "Zoe");
     wait_for_delivery(&app, failed.id, "application", "a row", |d| d.delivered);
-    assert_eq!(rows(&app, zoe)[0].0, "meetlink_failed");
+    let [(kind, _, message, _)] = <[_; 1]>::try_from(rows(&app, zoe)).expect("one row");
+    assert_eq!(kind, "meetlink_failed");
+    // Which of many lessons, as its start is written where the database is.
+    let start: String = app.value(&format!(
+        "SELECT to_char(scheduled_start_at, 'FMDD FMMonth YYYY, HH24:MI TZ') FROM sessions
+          WHERE tutor_id = '{}'",
+        zoe.0
+    ));
+    assert_eq!(message, format!("{} (Lesson of {start}.)", failed.message));
     // As the application's policies have it, a tutor reads his own.
     let mut client = app.client();
     let mut transaction = client.transaction().unwrap();

@@ -273,6 +273,31 @@ fn a_link_that_cannot_be_written_yet_will_appear_in_a_moment() {
     both(&app, &people, session, (tutor, "retry"), (student, ""));
 }
 
+/// As after a dump that was loaded without triggers, or by logical replication: no link is on its way.
+#[test]
+fn a_session_that_nobody_queued_is_not_said_to_be_under_way() {
+    let app = start();
+    let people = People {
+        tutor: app.tutor(Google, "Gia"),
+        student: app.person("student", "Sam"),
+    };
+    let row = app.client().query_one(
+        "WITH silent AS MATERIALIZED (
+           SELECT set_config('session_replication_role', 'replica', false)),
+         b AS (INSERT INTO bookings (tutor_id, student_id) SELECT $1, $2 FROM silent RETURNING id)
+         INSERT INTO sessions (booking_id, tutor_id, student_id, provider, scheduled_start_at,
+                               scheduled_end_at, duration_minutes)
+         SELECT id, $1, $2, 'google_meet', now() + interval '1 h', now() + interval '2 h', 60 FROM b
+         RETURNING id",
+        &[&people.tutor.0, &people.student.0],
+    );
+    let session: Uuid = row.expect("a session").get(0);
+    assert_eq!(app.status(session)["state"], "pending");
+    let tutor = "The meeting link has not been asked for yet.";
+    let student = "The meeting link has not been asked for yet; your tutor can ask for it.";
+    both(&app, &people, session, (tutor, "retry"), (student, ""));
+}
+
 /// Nobody is told that a link is on its way in a copy, and a student even there nothing that is
 /// the tutor's business.
 #[test]

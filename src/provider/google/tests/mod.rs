@@ -394,16 +394,3 @@ fn a_change_of_an_event_that_was_just_deleted_starts_the_next_generation() {
     );
     assert_eq!(talk.failed().reason, Reason::AccountRefused);
 }
-
-/// What is certain of events that were deleted says nothing of the one that somebody knows of.
-#[test]
-fn adopting_an_event_that_was_deleted_stays_in_doubt() {
-    let adopt = Known {
-        adopt: true,
-        ..in_doubt(5)
-    };
-    let talk = google(adopt, vec![cancelled(0), refused(404, "notFound")]);
-    let failure = talk.failed();
-    assert_eq!((failure.class, failure.may_exist), (Class::InDoubt, true));
-    assert_eq!(talk.lines(), [get_line(0), get_line(1)]);
-}
