@@ -14,6 +14,10 @@ major=${major%%[^0-9]*}
 grep -q "^pg$major = " Cargo.toml || die "$version is not supported" \
     "Supported: $(sed -n 's/^pg\([0-9]*\) = .*/\1/p' Cargo.toml | xargs)"
 
+headers=$("$pg_config" --includedir-server)
+[ -e "$headers/postgres.h" ] || die "$version has no headers in $headers" \
+    "Install them: on Debian, apt-get install postgresql-server-dev-$major"
+
 libdir=$("$pg_config" --pkglibdir)
 extensions=$("$pg_config" --sharedir)/extension
 as_root=()

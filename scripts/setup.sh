@@ -20,8 +20,9 @@ did_something=
 for_install=
 if [ "${1:-}" = for-install ]; then for_install=1; fi
 
-# Compilers, and the headers of the PostgreSQL that it is for: one that PG_CONFIG names has its own.
-packages=(libclang-dev pkg-config gcc libc6-dev)
+# Compilers, what cargo-pgrx links with, and the headers of the PostgreSQL that it is for: those of one
+# that PG_CONFIG names are its own affair.
+packages=(libclang-dev libssl-dev pkg-config gcc libc6-dev)
 [ -n "$for_install" ] && [ -n "${PG_CONFIG:-}" ] || packages+=("postgresql-server-dev-$major")
 [ -n "$for_install" ] ||
     packages+=("postgresql-$major" sudo strace faketime python3-venv python3-cryptography nodejs)

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 mod kinds;
 
 pub use kinds::{ColumnType, is_plain_text};
-use kinds::{Kind, LINK, MEETING, MESSAGE, TOKEN};
+use kinds::{Kind, LINK, MEETING, MESSAGE, PROVIDER, STATUS, TOKEN};
 
 /// A table that meetlink works on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,7 +89,7 @@ const fn may(name: &'static str, kind: Kind) -> Role {
 const SESSIONS: &[Role] = &[
     need("id", Kind::Uuid),
     need("tutor_id", Kind::Uuid),
-    need("provider", Kind::Text),
+    need("provider", PROVIDER),
     need("status", Kind::Text),
     need("scheduled_start_at", Kind::Time),
     need("join_url", LINK),
@@ -103,8 +103,8 @@ const SESSIONS: &[Role] = &[
 
 const CONNECTIONS: &[Role] = &[
     need("tutor_id", Kind::Uuid),
-    need("provider", Kind::Text),
-    need("connection_status", Kind::Text),
+    need("provider", PROVIDER),
+    need("connection_status", STATUS),
     need("access_token_encrypted", TOKEN),
     need("refresh_token_encrypted", TOKEN),
     need("token_expires_at", Kind::Time),

@@ -232,8 +232,8 @@ pub fn replace_link(
 
 /// Envelopes to be stored for a connection.
 pub struct Tokens<'a> {
-    /// Access token.
-    pub access: &'a str,
+    /// Access token, unless it cannot be kept.
+    pub access: Option<&'a str>,
     /// Refresh token, unless the old one stays.
     pub refresh: Option<&'a str>,
     /// End of the access token, in microseconds since the Unix epoch.

@@ -51,7 +51,7 @@ pub fn tell(notices: &[Notice], channels: &[Channel]) -> Result<i64, PgError> {
 }
 
 /// What is no longer true.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Cures {
     /// Tutors whose connection works.
     pub tutors: Vec<Uuid>,

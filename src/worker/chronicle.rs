@@ -12,7 +12,7 @@ use crate::store::stats::Happened;
 type Key = (String, &'static str, i16);
 
 /// Counts of a step, and its lines in the ledger.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Chronicle {
     counts: RefCell<BTreeMap<Key, (i64, f64)>>,
     lines: RefCell<Vec<Line>>,
@@ -26,6 +26,12 @@ impl Chronicle {
             .or_insert((0, 0.0));
         entry.0 += count;
         entry.1 += seconds;
+    }
+
+    /// Goes back to how it was: what came since was undone.
+    pub fn back_to(&self, before: Self) {
+        self.counts.replace(before.counts.into_inner());
+        self.lines.replace(before.lines.into_inner());
     }
 
     /// Sessions that came without a link.

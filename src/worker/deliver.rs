@@ -278,8 +278,9 @@ pub fn ended(
     let tries = attempts.unsigned_abs().saturating_add(1);
     let wait = match failure.class {
         Class::Permanent => None,
-        Class::OperatorMustAct => Some(policy.max),
+        // Not for ever: what looks like a rule of the server's may be one about this recipient.
         _ if tries >= policy.max_attempts => None,
+        Class::OperatorMustAct => Some(policy.max),
         _ => Some(
             policy
                 .wait(tries, (office.random)())

@@ -11,6 +11,7 @@ use super::careful;
 use super::flight::{Clients, Desk, Flight, Ready, prepare};
 use super::load::{Loaded, load};
 use super::outcome::Office;
+use super::pace::HURRIED;
 use super::renewal::{UnderWay, crowd, under_way};
 use super::reports::{put_back, still_in_doubt};
 use super::rooms::{Rooms, Tally, Turn};
@@ -23,9 +24,6 @@ use crate::pg::process;
 use crate::store::jobs::{Claimed, Fresh, Making};
 use crate::store::mapped::Mapped;
 use crate::store::{app, config, holds, jobs};
-
-/// Tries by hand in a step, beyond what there is room for.
-const HURRIED: usize = 8;
 
 /// What the step brought so far.
 #[derive(Default)]
@@ -172,8 +170,14 @@ fn claim(
     }
     let (holder, lease) = (process::my_pid(), lease(view.settings));
     let claimed = if new.begun.is_empty() {
-        jobs::claim(&lanes, (limit, HURRIED), holder, lease)?
+        let under_way = view.flights.values().filter(|f| f.claimed.hurried).count();
+        let asked = HURRIED.saturating_sub(under_way);
+        let claimed = jobs::claim(&lanes, (limit, asked), holder, lease)?;
+        let found = claimed.iter().filter(|job| job.hurried).count();
+        after.hurried = Some(found >= asked);
+        claimed
     } else {
+        after.hurried = Some(new.hurried);
         // Whatever else there is has its turn in the next step.
         let begun = new.begun.iter();
         let now = Utc::now();
@@ -234,11 +238,11 @@ fn claim(
         if again {
             jobs::want_again(job.session)?;
         }
-        // A removal waits for the tutor in whose account the meeting is.
+        // A removal or a move waits for the tutor in whose account the meeting is.
         let tutor = session
             .and_then(|s| s.tutor)
             .filter(|t| Some(*t) != job.tutor);
-        if let Some(tutor) = tutor.filter(|_| again || !job.gone) {
+        if let Some(tutor) = tutor.filter(|_| again || !(job.gone || job.moved)) {
             jobs::give_to(job.session, tutor)?;
         }
         let leaves = match &ready {

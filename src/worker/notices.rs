@@ -12,13 +12,19 @@ use crate::provider::Provider;
 use crate::store::notices::{self as table, Cures};
 
 /// What is to be said, and what is no longer true.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Notices {
     told: RefCell<Vec<Notice>>,
     cures: RefCell<Cures>,
 }
 
 impl Notices {
+    /// Goes back to how it was: what came since was undone.
+    pub fn back_to(&self, before: Self) {
+        self.told.replace(before.told.into_inner());
+        self.cures.replace(before.cures.into_inner());
+    }
+
     /// A job came to this state by a failure.
     pub fn failed(
         &self,

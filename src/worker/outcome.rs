@@ -48,6 +48,19 @@ pub struct Office<'a> {
 }
 
 impl Office<'_> {
+    /// Runs `f` in a subtransaction; what it noted is forgotten too where it fails.
+    pub fn attempt<T>(&self, f: impl FnOnce() -> Result<T, PgError>) -> Result<T, PgError> {
+        let (chronicle, notices) = (self.chronicle.clone(), self.notices.clone());
+        let breakers = self.breakers.borrow().clone();
+        let done = xact::subtransaction(f);
+        if done.is_err() {
+            self.chronicle.back_to(chronicle);
+            self.notices.back_to(notices);
+            self.breakers.replace(breakers);
+        }
+        done
+    }
+
     /// A meeting was removed that its session no longer needed.
     pub fn removed(&self, flight: &Flight) -> Result<State, PgError> {
         let session = flight.claimed.session;

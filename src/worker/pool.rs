@@ -16,6 +16,7 @@ use queue::{Queue, Task};
 use work::{advance, guarded, internal_fault, refresh, send, undone};
 
 use super::deliver::{self, Parcel};
+use super::pace::HURRIED;
 use super::rooms::Places;
 use crate::domain::failure::{Class, Failure, Reason};
 use crate::domain::meeting::Meeting;
@@ -31,14 +32,12 @@ const STACK: usize = 512 * 1024;
 /// A tutor at a provider: what a refresh is for.
 pub type Account = (Uuid, &'static str);
 
-/// When an attempt may begin.
+/// How far an attempt is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
-    /// Somebody waits for it: at once, whatever else is under way.
-    Hurried,
-    /// It has begun, and goes on when there is a place.
+    /// It has begun, and goes on.
     Begun,
-    /// When there is a place. Nothing of it was sent: it can be taken back.
+    /// Nothing of it was sent: it can be taken back.
     New,
 }
 
@@ -50,8 +49,10 @@ pub enum Work {
         session: Uuid,
         /// Where.
         provider: &'static str,
-        /// When it may begin.
+        /// How far it is.
         turn: Turn,
+        /// Whether somebody waits for it: at once then, whatever else is under way.
+        hurried: bool,
         /// The attempt.
         flow: Box<dyn Flow>,
     },
@@ -213,7 +214,7 @@ impl Pool {
                 queue.places = places;
                 self.inner.filled.notify_all();
             }
-            let threads = places.all + deliver::THREADS;
+            let threads = places.all + HURRIED + deliver::THREADS;
             let start = queue.tasks.len() > queue.idle && queue.threads < threads;
             if start {
                 queue.threads += 1;

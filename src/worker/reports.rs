@@ -12,7 +12,6 @@ use super::tokens;
 use crate::domain::breaker::Side;
 use crate::domain::failure::{Class, Failure, Reason};
 use crate::pg::error::PgError;
-use crate::pg::xact;
 use crate::store::jobs::{self, Claimed};
 use crate::store::notices as table;
 
@@ -57,7 +56,7 @@ pub fn take_in(
         taken.delivered |= matches!(report, Report::Delivered { .. });
         if view.careful {
             let before = after.mark();
-            let done = xact::subtransaction(|| one(view, office, report, after));
+            let done = office.attempt(|| one(view, office, report, after));
             if let Err(error) = unless_data(done)? {
                 after.back_to(before);
                 set_aside(view, office, report, &error, after)?;
@@ -70,7 +69,7 @@ pub fn take_in(
     let at_once = if view.careful { 1 } else { made.len().max(1) };
     for some in made.chunks(at_once) {
         let landed = if view.careful {
-            match unless_data(xact::subtransaction(|| office.made(some)))? {
+            match unless_data(office.attempt(|| office.made(some)))? {
                 Ok(landed) => landed,
                 Err(error) => {
                     for (flight, _) in some {
@@ -151,9 +150,8 @@ fn give_up(office: &Office<'_>, flight: &Flight, error: &PgError) -> Result<(), 
     let text = format!("What came of the attempt cannot be written: {error}.");
     let failure = Failure::new(Class::InDoubt, Reason::WriteBack, text).may_exist(true);
     let provider = Some(flight.provider);
-    let written = xact::subtransaction(|| {
-        office.failed(&flight.claimed, provider, Some(flight), &failure, None)
-    });
+    let written =
+        office.attempt(|| office.failed(&flight.claimed, provider, Some(flight), &failure, None));
     unless_data(written).map(drop)
 }
 

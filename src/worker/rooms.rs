@@ -76,13 +76,8 @@ impl Tally {
         self.0.get(provider).copied().unwrap_or(0)
     }
 
-    /// So many in all.
-    pub fn total(&self) -> usize {
-        self.0.values().sum()
-    }
-
     /// So many in all, where each provider counts for so many at most.
-    fn total_up_to(&self, most: usize) -> usize {
+    pub fn total_up_to(&self, most: usize) -> usize {
         self.0.values().map(|count| *count.min(&most)).sum()
     }
 }

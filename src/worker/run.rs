@@ -39,8 +39,9 @@ use crate::store::mapped::Mapped;
 
 /// Wait where something is due that could not be claimed: somebody holds its row.
 const LOCKED_WAIT: Duration = Duration::from_secs(1);
-/// Wait before storing tokens is tried again.
+/// Wait before storing tokens is tried again; it doubles where the table refuses them.
 const UNSAVED_WAIT: Duration = Duration::from_millis(500);
+const UNSAVED_WAIT_MAX: Duration = Duration::from_secs(30);
 /// How often prepared transactions are looked after, while there are any.
 const PREPARED_WAIT: Duration = Duration::from_secs(1);
 /// Attempts under way for each request at once: most of them rest or wait for a token then.
@@ -106,6 +107,7 @@ struct Worker {
     /// Tokens that could not be stored yet, and when to try again.
     unsaved: Vec<Report>,
     unsaved_at: Option<Instant>,
+    unsaved_wait: Duration,
     had_unsaved: bool,
     /// Whether it has looked around in its database once.
     arrived: bool,
@@ -130,6 +132,8 @@ struct Worker {
     open: bool,
     /// Whether it is certain that no job waits and nothing is held.
     idle: bool,
+    /// Whether more tries by hand may wait than were taken.
+    hurried: bool,
     /// Whether jobs only wait for room, as far as it is known.
     backlog: bool,
     /// What jobs wait for.
@@ -168,6 +172,7 @@ impl Worker {
             reports: Vec::new(),
             unsaved: Vec::new(),
             unsaved_at: None,
+            unsaved_wait: UNSAVED_WAIT,
             had_unsaved: false,
             arrived: false,
             // The server may have been restarted for what the operator mended.
@@ -182,6 +187,7 @@ impl Worker {
             own_table: false,
             open: true,
             idle: false,
+            hurried: false,
             backlog: false,
             pace: Pace::new(),
             chores: Chores::new(),

@@ -87,6 +87,8 @@ pub struct View<'a> {
     pub idle: bool,
     /// Whether the inbox may hold something.
     pub look: bool,
+    /// Whether more tries by hand may wait than the last step could take.
+    pub hurried: bool,
     /// Whether a row stopped the last step: each is looked at by itself then.
     pub careful: bool,
 }
@@ -157,6 +159,8 @@ pub struct After {
     pub next_due: Option<i64>,
     /// Whether it is certain that no job waits and nothing is held.
     pub idle: bool,
+    /// Whether more tries by hand may wait, where that was found out.
+    pub hurried: Option<bool>,
     /// Whether there are jobs that only wait for room, where that was found out.
     pub backlog: Option<bool>,
     /// What is known of the providers as a whole now.
@@ -199,7 +203,10 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
         chronicle: &chronicle,
         notices: &notices,
     };
-    let mut new = New::default();
+    let mut new = New {
+        hurried: view.hurried,
+        ..New::default()
+    };
     let taken = reports::take_in(view, &office, reports, &mut after)?;
     deliver |= taken.delivered;
     let (made, ended) = (taken.made, taken.ended);
@@ -234,7 +241,7 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
                     .filter(Connection::is_usable);
                 notices.connected(usable.map(|connection| connection.tutor));
             }
-            new.hurried = drained.hurried;
+            new.hurried |= drained.hurried;
             new.sessions = drained.sessions;
             new.begun = drained.begun;
             for (session, state) in drained.jobs {

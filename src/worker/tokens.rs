@@ -245,7 +245,7 @@ fn store_grant(
         // The same token may be encrypted anew meanwhile, and again. To lose the one that came for it
         // would be to lose the account.
         for _ in 0..TRIES {
-            match (desk.put(&old, grant)?, traded) {
+            match (desk.put_what_fits(&old, grant)?, traded) {
                 (Stored::Overtaken, Some(traded)) => match desk.now(traded)? {
                     Now::Is(now) => old = now,
                     Now::Other => return Ok(Stored::Overtaken),
@@ -303,8 +303,19 @@ impl Counter<'_> {
         Ok(now)
     }
 
-    /// Stores new tokens where `old` is still the refresh token.
-    fn put(&self, old: &str, grant: &Grant) -> Result<Stored, PgError> {
+    /// Stores new tokens where `old` is still the refresh token. An access token for which the column
+    /// is too short is used and not kept: without the refresh token that came with it the account
+    /// would be lost.
+    fn put_what_fits(&self, old: &str, grant: &Grant) -> Result<Stored, PgError> {
+        let long = PgSqlErrorCode::ERRCODE_STRING_DATA_RIGHT_TRUNCATION;
+        match xact::subtransaction(|| self.put(old, grant, true)) {
+            Err(error) if error.code == long => self.put(old, grant, false),
+            done => done,
+        }
+    }
+
+    /// Stores new tokens where `old` is still the refresh token; `whole`: the access token too.
+    fn put(&self, old: &str, grant: &Grant, whole: bool) -> Result<Stored, PgError> {
         let seal = |secret, slot| {
             let sealed = self
                 .vault
@@ -322,7 +333,7 @@ impl Counter<'_> {
             None => None,
         };
         let tokens = Tokens {
-            access: &access,
+            access: whole.then_some(access.as_str()),
             refresh: refresh.as_deref(),
             expires_at: grant.expires_at.timestamp_micros(),
         };

@@ -30,6 +30,8 @@ pub(super) enum Kind {
     Uuid,
     /// Text in any dress: an enum or a domain over text too.
     Text,
+    /// The same, for words of meetlink's of so many characters.
+    Word(u32),
     /// Text without a limit below so many characters, for what meetlink writes.
     LongText(u32),
     Time,
@@ -44,6 +46,10 @@ pub(super) const TOKEN: Kind = Kind::LongText(1_024);
 pub(super) const LINK: Kind = Kind::LongText(200);
 /// Google's id, which comes from the session's.
 pub(super) const MEETING: Kind = Kind::LongText(40);
+/// `google_meet`.
+pub(super) const PROVIDER: Kind = Kind::Word(11);
+/// `needs_reauth`.
+pub(super) const STATUS: Kind = Kind::Word(12);
 /// What may be cut.
 pub(super) const MESSAGE: Kind = Kind::LongText(0);
 
@@ -52,6 +58,9 @@ impl Kind {
         match self {
             Kind::Uuid => "uuid",
             Kind::Text => "text, varchar or an enum",
+            Kind::Word(least) => {
+                return format!("text, varchar of at least {least} or an enum");
+            }
             Kind::LongText(0) => "text",
             Kind::LongText(least) => return format!("text, or varchar of at least {least}"),
             Kind::Time => "timestamp with time zone",
@@ -68,6 +77,9 @@ impl Kind {
             Kind::Uuid => base == "uuid" && column.sql == "uuid",
             Kind::Text => {
                 column.is_enum || matches!(base, "text" | "varchar" | "bpchar" | "citext")
+            }
+            Kind::Word(least) => {
+                Kind::Text.fits(column) && column.limit.is_none_or(|limit| limit >= least)
             }
             Kind::LongText(least) => {
                 matches!(base, "text" | "varchar" | "citext")

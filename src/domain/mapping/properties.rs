@@ -67,7 +67,7 @@ fn catalog(random: &mut Random) -> BTreeMap<Table, BTreeMap<String, ColumnType>>
         for role in table.roles() {
             let fitting = match role.kind {
                 Kind::Uuid => "uuid",
-                Kind::Text | Kind::LongText(_) => "text",
+                Kind::Text | Kind::Word(_) | Kind::LongText(_) => "text",
                 Kind::Time => "timestamptz",
                 Kind::Integer => "int4",
                 Kind::Boolean => "bool",

@@ -13,7 +13,7 @@ fn of(base: &str) -> ColumnType {
 fn reference() -> BTreeMap<Table, BTreeMap<String, ColumnType>> {
     let base = |kind| match kind {
         Kind::Uuid => "uuid",
-        Kind::Text | Kind::LongText(_) => "text",
+        Kind::Text | Kind::Word(_) | Kind::LongText(_) => "text",
         Kind::Time => "timestamptz",
         Kind::Integer => "int4",
         Kind::Boolean => "bool",

@@ -198,7 +198,7 @@ fn put(known: &[(Session, Named)], lanes: &[&'static str]) -> Result<Placed, PgE
            reason = CASE WHEN j.state IN ('creating', 'in_doubt') THEN j.reason END, \
            hurried = j.hurried OR EXCLUDED.hurried, news = j.state = 'creating', \
            last_error = CASE WHEN j.state IN ('creating', 'in_doubt') THEN j.last_error END, \
-           tutor_id = CASE WHEN j.wish = 'gone' THEN j.tutor_id ELSE EXCLUDED.tutor_id END, \
+           tutor_id = CASE WHEN j.wish <> 'exists' THEN j.tutor_id ELSE EXCLUDED.tutor_id END, \
            starts_at = EXCLUDED.starts_at, \
            queued_at = CASE WHEN j.state IN ('ready', 'not_needed') THEN EXCLUDED.queued_at \
                             ELSE j.queued_at END, \

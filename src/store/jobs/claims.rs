@@ -147,7 +147,7 @@ pub fn claim(
          asked AS MATERIALIZED ( \
            SELECT j.session_id, j.starts_at, j.state FROM meetlink.jobs j \
             WHERE j.hurried AND j.state IN ('pending', 'retrying', 'in_doubt') \
-              AND j.due_at <= (SELECT pg_catalog.clock_timestamp()) \
+              AND (j.state = 'pending' OR j.due_at <= (SELECT pg_catalog.clock_timestamp())) \
             ORDER BY j.starts_at LIMIT $6 FOR UPDATE SKIP LOCKED), \
          due AS ( \
            SELECT u.*, pg_catalog.row_number() OVER (PARTITION BY u.name ORDER BY u.starts_at) AS place \

@@ -29,6 +29,7 @@ impl Outcome<'_> {
 }
 
 /// One line of the ledger.
+#[derive(Clone)]
 pub struct Line {
     session: Uuid,
     provider: Option<String>,

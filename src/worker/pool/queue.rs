@@ -34,8 +34,7 @@ impl Work {
 
     fn is_hurried(&self) -> bool {
         match self {
-            Self::Attempt { turn, .. } => *turn == Turn::Hurried,
-            Self::Refresh { hurried, .. } => *hurried,
+            Self::Attempt { hurried, .. } | Self::Refresh { hurried, .. } => *hurried,
             Self::Deliver { .. } => false,
         }
     }
@@ -51,7 +50,7 @@ impl Work {
         match (self, provider) {
             (Self::Attempt { turn, .. }, None) => *turn == Turn::New,
             (Self::Attempt { turn, .. }, Some(_)) => {
-                *turn == Turn::New && self.provider() == provider
+                *turn == Turn::New && !self.is_hurried() && self.provider() == provider
             }
             (Self::Refresh { .. }, None) => true,
             (Self::Refresh { .. }, Some(_)) | (Self::Deliver { .. }, _) => false,
@@ -85,7 +84,10 @@ impl Queue {
         let Places { all, each } = self.places;
         match (work.provider(), work.is_hurried()) {
             (None, _) | (_, true) => true,
-            (Some(provider), false) => self.active.total() < all && self.active.at(provider) < each,
+            // What goes beyond a provider's share takes no place from another.
+            (Some(provider), false) => {
+                self.active.total_up_to(each) < all && self.active.at(provider) < each
+            }
         }
     }
 

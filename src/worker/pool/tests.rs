@@ -52,6 +52,20 @@ impl Stage {
 
     /// Hands an attempt over; what is sent on the channel lets it end.
     fn submit(&self, name: &'static str, provider: &'static str, turn: Turn) -> Sender<bool> {
+        self.hand_over((name, provider), turn, false)
+    }
+
+    /// The same for which somebody waits.
+    fn hurry(&self, name: &'static str, provider: &'static str) -> Sender<bool> {
+        self.hand_over((name, provider), Turn::New, true)
+    }
+
+    fn hand_over(
+        &self,
+        (name, provider): (&'static str, &'static str),
+        turn: Turn,
+        hurried: bool,
+    ) -> Sender<bool> {
         let (word, go) = channel();
         let flow = Held {
             name,
@@ -62,6 +76,7 @@ impl Stage {
             session: id(name),
             provider,
             turn,
+            hurried,
             flow: Box::new(flow),
         };
         self.pool
@@ -94,7 +109,7 @@ impl Stage {
     }
 
     fn active(&self) -> usize {
-        lock(&self.pool.inner.queue).active.total()
+        lock(&self.pool.inner.queue).active.total_up_to(usize::MAX)
     }
 }
 
@@ -129,11 +144,34 @@ fn what_somebody_waits_for_begins_although_every_place_is_taken() {
     let stage = Stage::new(1, 1);
     let words = ["first", "second"].map(|name| stage.submit(name, "zoom", Turn::New));
     assert_eq!(stage.next(), "first");
-    let hurried = stage.submit("hurried", "zoom", Turn::Hurried);
+    let hurried = stage.hurry("hurried", "zoom");
     assert_eq!(stage.next(), "hurried");
     hurried.send(true).expect("it listens");
     words[0].send(true).expect("it listens");
     assert_eq!(stage.next(), "second");
+}
+
+#[test]
+fn tries_by_hand_at_one_provider_hold_up_no_other() {
+    let stage = Stage::new(3, 2);
+    let _zoom = ["z1", "z2"].map(|name| stage.submit(name, "zoom", Turn::New));
+    assert_eq!(stage.next_few(2), ["z1", "z2"]);
+    let _hurried = ["h1", "h2", "h3"].map(|name| stage.hurry(name, "zoom"));
+    let _google = stage.submit("g1", "google_meet", Turn::New);
+    assert_eq!(stage.next_few(4), ["g1", "h1", "h2", "h3"]);
+}
+
+#[test]
+fn tries_by_hand_that_have_no_thread_are_taken_back_too() {
+    let stage = Stage::new(1, 1);
+    let all = 1 + HURRIED + deliver::THREADS;
+    let _busy: Vec<_> = (0..all).map(|_| stage.hurry("busy", "zoom")).collect();
+    assert_eq!(stage.next_few(all).len(), all);
+    let _waiting = stage.hurry("waiting", "zoom");
+    stage.pool.recall(Some("zoom"));
+    assert!(stage.untouched().is_empty(), "what failed was not theirs");
+    stage.pool.recall(None);
+    assert_eq!(stage.untouched(), [id("waiting")]);
 }
 
 #[test]

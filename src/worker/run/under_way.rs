@@ -9,12 +9,14 @@ use uuid::Uuid;
 
 use super::super::access::Exchange;
 use super::super::flight::Flight;
+use super::super::pace::HURRIED;
 use super::super::pool::{End, Report, Turn, Work};
 use super::super::rooms::Places;
 use super::super::step::After;
-use super::{FLIGHTS_PER_REQUEST, LOCKED_WAIT, UNSAVED_WAIT, Worker};
+use super::{FLIGHTS_PER_REQUEST, LOCKED_WAIT, UNSAVED_WAIT, UNSAVED_WAIT_MAX, Worker};
 use crate::domain::secret::Secret;
 use crate::domain::state::State;
+use crate::pg::error::PgError;
 use crate::pg::{interrupts, shared, xact};
 use crate::provider::Flow;
 use crate::store::jobs;
@@ -50,6 +52,13 @@ impl Worker {
     fn has_room(&self) -> bool {
         let places = Places::new(self.limit(), self.configured);
         places.left(self.ahead(), &self.sending) > 0 && self.spare() > 0
+    }
+
+    /// Whether a try by hand waits that may begin. Where as many are under way as may be, the end of one
+    /// of them asks again.
+    fn may_hurry(&self) -> bool {
+        let under_way = self.flights.values().filter(|f| f.claimed.hurried).count();
+        self.hurried && self.limit() > 0 && under_way < HURRIED
     }
 
     /// Takes back what has not begun where nothing should begin now. A token that was just renewed
@@ -130,7 +139,8 @@ impl Worker {
             let work = Work::Attempt {
                 session,
                 provider,
-                turn: if hurried { Turn::Hurried } else { turn },
+                turn,
+                hurried,
                 flow,
             };
             self.submit(provider, work);
@@ -206,7 +216,15 @@ impl Worker {
         self.open = after.open.unwrap_or(self.open);
         self.idle = after.idle;
         self.backlog = after.backlog.unwrap_or(self.backlog);
+        self.hurried = after.hurried.unwrap_or(self.hurried);
         self.more_inbox = after.more_inbox.unwrap_or(self.more_inbox);
+        let refused = after.unsaved_because.as_ref().map(PgError::is_about_data);
+        self.unsaved_wait = match refused {
+            Some(true) => (self.unsaved_wait * 2).min(UNSAVED_WAIT_MAX),
+            Some(false) => UNSAVED_WAIT,
+            None if self.unsaved.is_empty() => UNSAVED_WAIT,
+            None => self.unsaved_wait,
+        };
         if let Some(error) = after.unsaved_because {
             // What a trigger of the application says may quote a row: only its kind is told.
             let why = if error.is_about_data() {
@@ -222,7 +240,9 @@ impl Worker {
         self.unsaved
             .extend(unsaved.map(|(account, result)| Report::Refreshed { account, result }));
         self.had_unsaved = !self.unsaved.is_empty();
-        let again = self.unsaved_at.unwrap_or(Instant::now() + UNSAVED_WAIT);
+        let again = self
+            .unsaved_at
+            .unwrap_or(Instant::now() + self.unsaved_wait);
         self.unsaved_at = self.had_unsaved.then_some(again);
         if after.ready
             && let Some(shared) = shared::get()
@@ -231,6 +251,7 @@ impl Worker {
         }
         // Without room nothing can begin, however due it is: the next end brings room.
         self.due = match after.next_due {
+            _ if self.may_hurry() => Some(Instant::now()),
             _ if !self.has_room() => None,
             Some(0) if after.claimed == 0 => Some(Instant::now() + LOCKED_WAIT),
             Some(wait) => {

@@ -9,6 +9,7 @@ mod rotating;
 
 use applications::stored;
 use meetlink_e2e::app::{App, KEY, Person};
+use meetlink_simulator::Provider::Zoom;
 use rotating::{ROTATE, connections, put_keys};
 
 /// An application whose columns are of other types.
@@ -102,4 +103,53 @@ fn columns_that_are_too_short_are_named_as_misfits() {
             .any(|line| line.contains(column) && line.contains(&format!("at least {least}")));
         assert!(named, "{column}: {said}");
     }
+}
+
+#[test]
+fn columns_that_are_too_short_for_words_are_named_too() {
+    let app = App::unattached(meetlink_simulator::Options::default(), |options| options);
+    app.client()
+        .batch_execute(
+            "CREATE EXTENSION meetlink;
+             CREATE TABLE accounts (tutor_id uuid, provider varchar(10), connection_status varchar(11),
+               access_token_encrypted text, refresh_token_encrypted text,
+               token_expires_at timestamptz)",
+        )
+        .unwrap();
+    let error = app
+        .client()
+        .batch_execute("SELECT meetlink_attach(connections => 'accounts')");
+    let error = error.unwrap_err();
+    let said = error.as_db_error().unwrap().message();
+    for (column, least) in [("provider", "11"), ("connection_status", "12")] {
+        let named = said
+            .lines()
+            .any(|line| line.contains(column) && line.contains(&format!("at least {least}")));
+        assert!(named, "{column}: {said}");
+    }
+}
+
+/// It is used at least, and the refresh token that came with it is kept: without it the account would
+/// be lost.
+#[test]
+fn an_access_token_that_does_not_fit_costs_neither_the_link_nor_the_account() {
+    let app = App::start();
+    let student = app.person("student", "Sam");
+    let (tutor, account) = prov::stale_tutor(&app, Zoom, "Zoe");
+    app.client()
+        .batch_execute(
+            "UPDATE tutor_video_provider_connections SET access_token_encrypted = NULL;
+             ALTER TABLE tutor_video_provider_connections
+               ALTER access_token_encrypted TYPE varchar(60)",
+        )
+        .unwrap();
+    for refreshes in [1, 2] {
+        app.wait_for_link(app.book(tutor, student));
+        let tokens = app.simulator.token_use(&account);
+        assert_eq!((tokens.refreshes, tokens.killed_token_used), (refreshes, 0));
+    }
+    let kept: bool = app.value(
+        "SELECT bool_or(access_token_encrypted IS NOT NULL) FROM tutor_video_provider_connections",
+    );
+    assert!(!kept);
 }

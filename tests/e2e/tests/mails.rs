@@ -383,3 +383,19 @@ fn letters_are_off_by_default() {
     let (_, _, notice) = parked(&app, "Ned");
     assert!(delivery(&app, notice.id, "mail").is_none());
 }
+
+/// A rule of the server's, or one about this recipient: nobody writes there for ever.
+#[test]
+fn a_letter_that_is_refused_by_a_rule_is_given_up_as_any() {
+    let sink = Sink::start(Security::Plain);
+    let app = mailing(&sink, |options| {
+        options
+            .set("meetlink.max_attempts", "3")
+            .set("meetlink.backoff_max", "1s")
+    });
+    sink.refuse(5, At::Recipient, "554 5.7.1 access denied");
+    let (_, _, notice) = parked(&app, "Ned");
+    let ended = wait_for_delivery(&app, notice.id, "mail", "its end", |d| !d.due);
+    assert_eq!((ended.attempts, ended.delivered), (3, false));
+    assert_eq!(sink.refusals_left(), 2);
+}

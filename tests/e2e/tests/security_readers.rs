@@ -1,6 +1,9 @@
 //! The tables' owner tries to have his code run as whoever looks: from the predicate of an index,
 //! and from a view that takes a table's place while somebody waits for it.
 
+#[path = "support/callers.rs"]
+mod callers;
+
 use meetlink_e2e::app::{App, SOON};
 use meetlink_e2e::wait;
 use meetlink_simulator::Provider::Zoom;
@@ -197,4 +200,39 @@ fn a_view_that_takes_a_tables_place_is_never_read() {
         }
     }
     assert!(betrayed.is_empty(), "{betrayed:#?}");
+}
+
+/// The operator's role has no login: a superuser takes it on, and must not be taken off it again.
+#[test]
+fn who_acts_as_the_operator_is_not_put_back_to_who_is_logged_in() {
+    let (app, _) = scene();
+    app.client()
+        .batch_execute(
+            "SET ROLE app_owner;
+             CREATE OR REPLACE FUNCTION public.say() RETURNS void LANGUAGE plpgsql AS $$
+             BEGIN
+               PERFORM set_config('role', 'none', false);
+               RAISE WARNING 'climbed to %', current_user;
+             EXCEPTION WHEN OTHERS THEN RAISE WARNING 'held back';
+             END $$;
+             CREATE INDEX ON sessions (id) WHERE public.trap('x') = 'zoom';
+             CREATE INDEX ON profiles (id) WHERE public.trap('x') = 'zoom';
+             CREATE INDEX ON tutor_video_provider_connections (id)
+              WHERE public.trap('x') = 'zoom';",
+        )
+        .unwrap();
+    app.client()
+        .batch_execute(&callers::OPERATOR.concat())
+        .unwrap();
+    let mark = app.cluster.log_mark();
+    for view in ["missing_links", "at_risk", "tutor_connections"] {
+        let mut client = app.client();
+        client.batch_execute("SET ROLE meetlink_operator").unwrap();
+        client
+            .batch_execute(&format!("TABLE meetlink.{view}"))
+            .unwrap();
+    }
+    let log = app.cluster.log_from(mark);
+    assert!(log.contains("held back"), "its code runs as the operator");
+    assert!(!log.contains("climbed"), "{log}");
 }
