@@ -14,10 +14,6 @@ major=${major%%[^0-9]*}
 grep -q "^pg$major = " Cargo.toml || die "$version is not supported" \
     "Supported: $(sed -n 's/^pg\([0-9]*\) = .*/\1/p' Cargo.toml | xargs)"
 
-headers=$("$pg_config" --includedir-server)
-[ -e "$headers/postgres.h" ] || die "$version has no headers in $headers" \
-    "Install them: on Debian, apt-get install postgresql-server-dev-$major"
-
 libdir=$("$pg_config" --pkglibdir)
 extensions=$("$pg_config" --sharedir)/extension
 as_root=()
@@ -29,6 +25,9 @@ fi
 
 if ! [ -e "$PGRX_HOME/config.toml" ] ||
     [ "$version" != "$("$MEETLINK_PG_BIN/pg_config" --version 2>/dev/null)" ]; then
+    headers=$("$pg_config" --includedir-server)
+    [ -e "$headers/postgres.h" ] || die "$version has no headers in $headers" \
+        "Install them: on Debian, apt-get install postgresql-server-dev-$major"
     # Other headers, other bindings: in a folder of its own, or the ordinary builds would start over.
     export PGRX_PG_CONFIG_PATH=$pg_config
     export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/install-$major

@@ -208,7 +208,13 @@ impl Drop for Bare {
 #[test]
 fn an_install_asks_for_compilers_and_headers_and_makes_no_server_of_its_own() {
     let bare = Bare::new("meetlink-install");
-    let build = ["gcc", "libc6-dev", "libclang-dev", "pkg-config"];
+    let build = [
+        "gcc",
+        "libc6-dev",
+        "libclang-dev",
+        "libssl-dev",
+        "pkg-config",
+    ];
     let mut wanted: BTreeSet<String> = build.map(str::to_owned).into();
     wanted.insert("postgresql-server-dev-15".to_owned());
     assert_eq!(bare.set_up(&["for-install"], None), wanted);

@@ -1,6 +1,7 @@
 //! The tables' owner tries to have his code run as whoever looks: from the predicate of an index,
 //! and from a view that takes a table's place while somebody waits for it.
 
+#[allow(dead_code, reason = "its grants alone are of use here")]
 #[path = "support/callers.rs"]
 mod callers;
 
