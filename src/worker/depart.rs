@@ -80,7 +80,7 @@ pub fn depart(
     }
     let calm = new.calm;
     if calm && new.jobs == 0 && new.begun.is_empty() {
-        (after.idle, after.backlog) = (true, Some(false));
+        (after.idle, after.backlog, after.hurried) = (true, Some(false), Some(false));
         return Ok(());
     }
     // What begins to be held ends the calm.
@@ -117,7 +117,7 @@ pub fn depart(
     let filled = claim(view, mapped, office, &mut rooms, new, after)?;
     let sent = after.launch.len() + after.renew.len();
     if calm && others == 0 && sent == expected {
-        (after.idle, after.backlog) = (true, Some(false));
+        (after.idle, after.backlog, after.hurried) = (true, Some(false), Some(false));
         return Ok(());
     }
     if after.claimed >= view.at_once {

@@ -227,3 +227,24 @@ fn a_session_row_that_stays_locked() {
     );
     assert_asleep(&app, "a locked row", 12);
 }
+
+/// Somebody asks for a session that has its link, and another one is booked in the same moment.
+#[test]
+fn a_retry_of_what_is_ready_beside_a_booking() {
+    let app = App::start();
+    let people = people(&app);
+    let ready = app.book(people.0, people.1);
+    app.wait_for_link(ready);
+    let mut client = app.client();
+    client.batch_execute("BEGIN").unwrap();
+    let booked = seed(&mut client, people, Google, 1)[0];
+    client
+        .execute(
+            "INSERT INTO meetlink.inbox (session_id, wish, queued_at) VALUES ($1, 2, now())",
+            &[&ready],
+        )
+        .unwrap();
+    client.batch_execute("COMMIT").unwrap();
+    app.wait_for_link(booked);
+    assert_asleep(&app, "a needless retry", 0);
+}
