@@ -1,7 +1,7 @@
 //! What leaves next: attempts that have waited for room, then jobs that are due. Inside the step's
 //! transaction.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use chrono::Utc;
@@ -12,16 +12,17 @@ use super::flight::{Clients, Desk, Flight, Ready, prepare};
 use super::load::{Loaded, load};
 use super::outcome::Office;
 use super::pace::HURRIED;
-use super::renewal::{UnderWay, crowd, under_way};
+use super::pool::Account;
+use super::renewal::{Renewal, UnderWay, crowd, under_way};
 use super::reports::{put_back, still_in_doubt};
-use super::rooms::{Rooms, Tally, Turn};
+use super::rooms::{ANY, Rooms, Tally, Turn};
 use super::step::{After, View};
 use crate::config::Settings;
 use crate::domain::failure::Reason;
 use crate::domain::state::State;
 use crate::pg::error::PgError;
 use crate::pg::process;
-use crate::store::jobs::{Claimed, Fresh, Making};
+use crate::store::jobs::{Claimed, Fresh, Lane, Making};
 use crate::store::mapped::Mapped;
 use crate::store::{app, config, holds, jobs};
 
@@ -80,7 +81,7 @@ pub fn depart(
     }
     let calm = new.calm;
     if calm && new.jobs == 0 && new.begun.is_empty() {
-        (after.idle, after.backlog, after.hurried) = (true, Some(false), Some(false));
+        (after.idle, after.backlog, after.hurried) = (true, Some(false), Some(Vec::new()));
         return Ok(());
     }
     // What begins to be held ends the calm.
@@ -117,7 +118,7 @@ pub fn depart(
     let filled = claim(view, mapped, office, &mut rooms, new, after)?;
     let sent = after.launch.len() + after.renew.len();
     if calm && others == 0 && sent == expected {
-        (after.idle, after.backlog, after.hurried) = (true, Some(false), Some(false));
+        (after.idle, after.backlog, after.hurried) = (true, Some(false), Some(Vec::new()));
         return Ok(());
     }
     if after.claimed >= view.at_once {
@@ -170,14 +171,22 @@ fn claim(
     }
     let (holder, lease) = (process::my_pid(), lease(view.settings));
     let claimed = if new.begun.is_empty() {
-        let under_way = view.flights.values().filter(|f| f.claimed.hurried).count();
-        let asked = HURRIED.saturating_sub(under_way);
-        let claimed = jobs::claim(&lanes, (limit, asked), holder, lease)?;
-        let found = claimed.iter().filter(|job| job.hurried).count();
-        after.hurried = Some(found >= asked);
+        let under_way = hurried(view.flights, view.renewals);
+        let mut asked = by_hand(&under_way);
+        let claimed = jobs::claim(&lanes, limit, &asked, holder, lease)?;
+        for job in claimed.iter().filter(|job| job.hurried) {
+            let own = asked
+                .iter()
+                .position(|l| Some(l.name) == job.provider.as_deref());
+            if let Some(lane) = asked.get_mut(own.unwrap_or(0)) {
+                lane.room = lane.room.saturating_sub(1);
+            }
+        }
+        let full = asked.iter().filter(|lane| lane.room == 0);
+        after.hurried = Some(full.map(|lane| lane.name).collect());
         claimed
     } else {
-        after.hurried = Some(new.hurried);
+        after.hurried = Some(new.hurried.then_some(ANY).into_iter().collect());
         // Whatever else there is has its turn in the next step.
         let begun = new.begun.iter();
         let now = Utc::now();
@@ -332,6 +341,33 @@ fn settle(
         }
     }
     Ok(())
+}
+
+/// Tries by hand that may be claimed: first those without a provider, then so many of each. One that
+/// hangs must not take them all.
+fn by_hand(under_way: &HashMap<&'static str, usize>) -> Vec<Lane> {
+    let names = [ANY].into_iter().chain(super::rooms::lanes());
+    let left = |name| HURRIED.saturating_sub(under_way.get(name).copied().unwrap_or(0));
+    names
+        .map(|name| Lane {
+            name,
+            room: left(name),
+        })
+        .collect()
+}
+
+/// Tries by hand under way, by provider; those that wait for a token send nothing.
+pub(super) fn hurried(
+    flights: &HashMap<Uuid, Flight>,
+    renewals: &HashMap<Account, Renewal>,
+) -> HashMap<&'static str, usize> {
+    let waiting: HashSet<Uuid> = renewals.values().flat_map(|r| r.waiting.clone()).collect();
+    let mut count = HashMap::new();
+    let asked = flights.iter().filter(|(_, flight)| flight.claimed.hurried);
+    for (_, flight) in asked.filter(|(session, _)| !waiting.contains(session)) {
+        *count.entry(flight.provider.name()).or_default() += 1;
+    }
+    count
 }
 
 /// Puts a job into the lane of its provider, which has no room just now.

@@ -7,8 +7,9 @@ use std::time::Duration;
 const SOME: usize = 32;
 /// And so much where the worker is: each step has its price. Bounds how long one lasts.
 pub const MANY: usize = 1_000;
-/// Tries by hand under way at once, beyond what there is room for.
-pub const HURRIED: usize = 8;
+/// Tries by hand under way at once at each provider, and as many of those that have none yet, beyond
+/// what there is room for.
+pub const HURRIED: usize = 4;
 /// Attempts a second from which on it is the worker: half of what one wrote down at most.
 const PACE: f64 = 3_000.0;
 /// How much of the mean the newest attempt is.

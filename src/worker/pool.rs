@@ -17,7 +17,7 @@ use work::{advance, guarded, internal_fault, refresh, send, undone};
 
 use super::deliver::{self, Parcel};
 use super::pace::HURRIED;
-use super::rooms::Places;
+use super::rooms::{Places, lanes};
 use crate::domain::failure::{Class, Failure, Reason};
 use crate::domain::meeting::Meeting;
 use crate::domain::notice::Channel;
@@ -214,7 +214,7 @@ impl Pool {
                 queue.places = places;
                 self.inner.filled.notify_all();
             }
-            let threads = places.all + HURRIED + deliver::THREADS;
+            let threads = places.all + HURRIED * (lanes().len() + 1) + deliver::THREADS;
             let start = queue.tasks.len() > queue.idle && queue.threads < threads;
             if start {
                 queue.threads += 1;

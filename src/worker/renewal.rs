@@ -62,7 +62,7 @@ pub fn under_way(view: &View<'_>, after: &After, flight: &Flight, most: usize) -
         Some(_) => {}
     }
     let waiting = running.map_or(0, |renewal| renewal.waiting.len()) + starting.len();
-    if waiting >= most && !flight.claimed.hurried {
+    if waiting >= most {
         // As long again as it has taken so far: a row that stays locked costs little.
         let begun = running.and_then(|renewal| renewal.begun);
         let taken = begun.map_or(Duration::ZERO, |begun| begun.elapsed());

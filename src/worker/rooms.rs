@@ -226,12 +226,13 @@ impl Rooms<'_> {
             room: all,
         }];
         for name in self::lanes() {
+            let left = self.share_left(name).min(self.memory_left(name));
             let room = if !self.is_open(name, breakers) {
                 0
             } else if breakers.is_tripped(name, Side::Meetings) {
-                1
+                left.min(1)
             } else {
-                self.share_left(name).min(self.memory_left(name))
+                left
             };
             lanes.push(Lane {
                 name,

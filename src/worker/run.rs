@@ -132,8 +132,8 @@ struct Worker {
     open: bool,
     /// Whether it is certain that no job waits and nothing is held.
     idle: bool,
-    /// Whether more tries by hand may wait than were taken.
-    hurried: bool,
+    /// Providers of which more tries by hand may wait than were taken.
+    hurried: Vec<&'static str>,
     /// Whether jobs only wait for room, as far as it is known.
     backlog: bool,
     /// What jobs wait for.
@@ -187,7 +187,7 @@ impl Worker {
             own_table: false,
             open: true,
             idle: false,
-            hurried: false,
+            hurried: Vec::new(),
             backlog: false,
             pace: Pace::new(),
             chores: Chores::new(),

@@ -87,8 +87,8 @@ pub struct View<'a> {
     pub idle: bool,
     /// Whether the inbox may hold something.
     pub look: bool,
-    /// Whether more tries by hand may wait than the last step could take.
-    pub hurried: bool,
+    /// Where more tries by hand may wait than the last step could take.
+    pub hurried: &'a [&'static str],
     /// Whether a row stopped the last step: each is looked at by itself then.
     pub careful: bool,
 }
@@ -159,8 +159,8 @@ pub struct After {
     pub next_due: Option<i64>,
     /// Whether it is certain that no job waits and nothing is held.
     pub idle: bool,
-    /// Whether more tries by hand may wait, where that was found out.
-    pub hurried: Option<bool>,
+    /// Providers of which more tries by hand may wait, where that was found out.
+    pub hurried: Option<Vec<&'static str>>,
     /// Whether there are jobs that only wait for room, where that was found out.
     pub backlog: Option<bool>,
     /// What is known of the providers as a whole now.
@@ -204,7 +204,7 @@ pub fn step(view: &View<'_>, reports: &[Report]) -> Result<After, PgError> {
         notices: &notices,
     };
     let mut new = New {
-        hurried: view.hurried,
+        hurried: !view.hurried.is_empty(),
         ..New::default()
     };
     let taken = reports::take_in(view, &office, reports, &mut after)?;

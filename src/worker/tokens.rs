@@ -201,7 +201,7 @@ pub fn refresh_ended(
         // Not stored, so not to be used, and not to be lost either: kept until it is.
         (stored, _) => {
             after.unsaved.push((account, result.clone()));
-            after.unsaved_because = stored.err();
+            after.unsaved_because = stored.err().or(after.unsaved_because.take());
         }
     }
     Ok(())
@@ -307,15 +307,25 @@ impl Counter<'_> {
     /// is too short is used and not kept: without the refresh token that came with it the account
     /// would be lost.
     fn put_what_fits(&self, old: &str, grant: &Grant) -> Result<Stored, PgError> {
-        let long = PgSqlErrorCode::ERRCODE_STRING_DATA_RIGHT_TRUNCATION;
-        match xact::subtransaction(|| self.put(old, grant, true)) {
-            Err(error) if error.code == long => self.put(old, grant, false),
-            done => done,
+        let mut done = xact::subtransaction(|| self.put(old, grant, None));
+        for (instead, because) in [
+            (None, PgSqlErrorCode::ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
+            (Some(""), PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION),
+        ] {
+            if done.as_ref().is_err_and(|error| error.code == because) {
+                done = xact::subtransaction(|| self.put(old, grant, Some(instead)));
+            }
         }
+        done
     }
 
-    /// Stores new tokens where `old` is still the refresh token; `whole`: the access token too.
-    fn put(&self, old: &str, grant: &Grant, whole: bool) -> Result<Stored, PgError> {
+    /// Stores new tokens where `old` is still the refresh token; `instead`: of the access token.
+    fn put(
+        &self,
+        old: &str,
+        grant: &Grant,
+        instead: Option<Option<&str>>,
+    ) -> Result<Stored, PgError> {
         let seal = |secret, slot| {
             let sealed = self
                 .vault
@@ -333,7 +343,7 @@ impl Counter<'_> {
             None => None,
         };
         let tokens = Tokens {
-            access: whole.then_some(access.as_str()),
+            access: instead.unwrap_or(Some(access.as_str())),
             refresh: refresh.as_deref(),
             expires_at: grant.expires_at.timestamp_micros(),
         };

@@ -116,11 +116,13 @@ fn in_order<T>(statement: impl FnOnce() -> Result<T, PgError>) -> Result<T, PgEr
 }
 
 /// Claims due jobs for this process, soonest sessions first: so many of each lane, and `limit` in
-/// all. Those that somebody asked for come before and beyond that, `hurried` at most. The clock is read once for each lane: a volatile function would be no condition for the
+/// all. Those that somebody asked for come before and beyond that: so many of each provider that was
+/// tried last, and of '' for all others. The clock is read once for each lane: a volatile function would be no condition for the
 /// index, and all that wait would be gone through.
 pub fn claim(
     lanes: &[Lane],
-    (limit, hurried): (usize, usize),
+    limit: usize,
+    asked: &[Lane],
     holder: i32,
     lease: Duration,
 ) -> Result<Vec<Claimed>, PgError> {
@@ -145,10 +147,13 @@ pub fn claim(
                 AND j.due_at <= (SELECT pg_catalog.clock_timestamp()) AND NOT j.hurried \
               ORDER BY j.due_at LIMIT l.room FOR UPDATE SKIP LOCKED) f), \
          asked AS MATERIALIZED ( \
-           SELECT j.session_id, j.starts_at, j.state FROM meetlink.jobs j \
-            WHERE j.hurried AND j.state IN ('pending', 'retrying', 'in_doubt') \
-              AND (j.state = 'pending' OR j.due_at <= (SELECT pg_catalog.clock_timestamp())) \
-            ORDER BY j.starts_at LIMIT $6 FOR UPDATE SKIP LOCKED), \
+           SELECT f.* FROM ROWS FROM (pg_catalog.unnest($6), pg_catalog.unnest($7)) l(name, room) \
+            CROSS JOIN LATERAL ( \
+             SELECT j.session_id, j.starts_at, j.state FROM meetlink.jobs j \
+              WHERE j.hurried AND j.state IN ('pending', 'retrying', 'in_doubt') \
+                AND (j.state = 'pending' OR j.due_at <= (SELECT pg_catalog.clock_timestamp())) \
+                AND CASE WHEN j.provider = ANY ($6) THEN j.provider ELSE '' END = l.name \
+              ORDER BY j.starts_at LIMIT l.room FOR UPDATE SKIP LOCKED) f), \
          due AS ( \
            SELECT u.*, pg_catalog.row_number() OVER (PARTITION BY u.name ORDER BY u.starts_at) AS place \
              FROM (SELECT * FROM fresh UNION ALL SELECT * FROM again) u), \
@@ -177,7 +182,16 @@ pub fn claim(
                 names.into(),
                 rooms.into(),
                 number(limit).into(),
-                number(hurried).into(),
+                asked
+                    .iter()
+                    .map(|lane| lane.name)
+                    .collect::<Vec<_>>()
+                    .into(),
+                asked
+                    .iter()
+                    .map(|lane| number(lane.room))
+                    .collect::<Vec<_>>()
+                    .into(),
             ],
             claimed,
         )

@@ -164,7 +164,7 @@ fn tries_by_hand_at_one_provider_hold_up_no_other() {
 #[test]
 fn tries_by_hand_that_have_no_thread_are_taken_back_too() {
     let stage = Stage::new(1, 1);
-    let all = 1 + HURRIED + deliver::THREADS;
+    let all = 1 + HURRIED * (lanes().len() + 1) + deliver::THREADS;
     let _busy: Vec<_> = (0..all).map(|_| stage.hurry("busy", "zoom")).collect();
     assert_eq!(stage.next_few(all).len(), all);
     let _waiting = stage.hurry("waiting", "zoom");

@@ -82,7 +82,7 @@ impl Worker {
             own_table: self.own_table,
             open: self.open,
             idle: self.idle,
-            hurried: self.hurried,
+            hurried: &self.hurried,
         };
         xact::transaction(|| {
             if heed && watch::altered() {

@@ -14,6 +14,7 @@ impl Worker {
         self.mapped = None;
         self.pausing_since = None;
         (self.more_inbox, self.backlog) = (false, false);
+        self.hurried.clear();
         watch::tables(Vec::new());
         self.due = None;
         self.slot.note.set(why);

@@ -8,6 +8,7 @@ use pgrx::log;
 use uuid::Uuid;
 
 use super::super::access::Exchange;
+use super::super::depart::hurried;
 use super::super::flight::Flight;
 use super::super::pace::HURRIED;
 use super::super::pool::{End, Report, Turn, Work};
@@ -57,8 +58,12 @@ impl Worker {
     /// Whether a try by hand waits that may begin. Where as many are under way as may be, the end of one
     /// of them asks again.
     fn may_hurry(&self) -> bool {
-        let under_way = self.flights.values().filter(|f| f.claimed.hurried).count();
-        self.hurried && self.limit() > 0 && under_way < HURRIED
+        if self.hurried.is_empty() || self.mapped.is_none() || self.limit() == 0 {
+            return false;
+        }
+        let under_way = hurried(&self.flights, &self.renewals);
+        let mut names = self.hurried.iter();
+        names.any(|name| under_way.get(name).is_none_or(|count| *count < HURRIED))
     }
 
     /// Takes back what has not begun where nothing should begin now. A token that was just renewed
@@ -172,6 +177,7 @@ impl Worker {
         for session in &landed {
             self.flights.remove(session);
         }
+        let stored = !after.renewed.is_empty();
         for account in after.renewed {
             self.renewals.remove(&account);
         }
@@ -216,13 +222,15 @@ impl Worker {
         self.open = after.open.unwrap_or(self.open);
         self.idle = after.idle;
         self.backlog = after.backlog.unwrap_or(self.backlog);
-        self.hurried = after.hurried.unwrap_or(self.hurried);
+        if let Some(hurried) = after.hurried {
+            self.hurried = hurried;
+        }
         self.more_inbox = after.more_inbox.unwrap_or(self.more_inbox);
         let refused = after.unsaved_because.as_ref().map(PgError::is_about_data);
         self.unsaved_wait = match refused {
             Some(true) => (self.unsaved_wait * 2).min(UNSAVED_WAIT_MAX),
             Some(false) => UNSAVED_WAIT,
-            None if self.unsaved.is_empty() => UNSAVED_WAIT,
+            None if stored && after.unsaved.is_empty() => UNSAVED_WAIT,
             None => self.unsaved_wait,
         };
         if let Some(error) = after.unsaved_because {

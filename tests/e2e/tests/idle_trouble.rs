@@ -248,3 +248,29 @@ fn a_retry_of_what_is_ready_beside_a_booking() {
     app.wait_for_link(booked);
     assert_asleep(&app, "a needless retry", 0);
 }
+
+#[test]
+fn meetlink_detached_while_many_are_retried() {
+    let app = App::start();
+    let people = (app.tutor(Zoom, "Zoe"), app.person("student", "Sam"));
+    let refuse = Rule::always(Zoom, Call::Create, Action::ZoomCannotSchedule);
+    app.simulator.fault(refuse);
+    let mut client = app.client();
+    seed(&mut client, people, Zoom, 20);
+    app.wait_until(
+        "sessions that were refused",
+        "SELECT count(*) = 20 FROM meetlink.jobs WHERE state = 'failed'",
+    );
+    app.simulator.clear_faults();
+    let slow = Rule::always(Zoom, Call::Create, Action::Delay { ms: 1_500 });
+    app.simulator.fault(slow);
+    client
+        .batch_execute("SELECT meetlink_retry(id) FROM sessions")
+        .unwrap();
+    wait::until_true(SOON, "requests", || app.simulator.in_flight(Zoom).now >= 4);
+    client.batch_execute("SELECT meetlink_detach()").unwrap();
+    wait::until_true(SOON, "what is under way to end", || {
+        app.simulator.in_flight(Zoom).now == 0
+    });
+    assert_asleep(&app, "detached amid retries", 0);
+}

@@ -133,23 +133,36 @@ fn columns_that_are_too_short_for_words_are_named_too() {
 /// be lost.
 #[test]
 fn an_access_token_that_does_not_fit_costs_neither_the_link_nor_the_account() {
+    for must_be_there in [false, true] {
+        access_that_does_not_fit(must_be_there);
+    }
+}
+
+fn access_that_does_not_fit(must_be_there: bool) {
     let app = App::start();
     let student = app.person("student", "Sam");
     let (tutor, account) = prov::stale_tutor(&app, Zoom, "Zoe");
     app.client()
         .batch_execute(
-            "UPDATE tutor_video_provider_connections SET access_token_encrypted = NULL;
+            "UPDATE tutor_video_provider_connections SET access_token_encrypted = '';
              ALTER TABLE tutor_video_provider_connections
                ALTER access_token_encrypted TYPE varchar(60)",
         )
         .unwrap();
+    if must_be_there {
+        app.client()
+            .batch_execute(
+                "ALTER TABLE tutor_video_provider_connections
+                   ALTER access_token_encrypted SET NOT NULL",
+            )
+            .unwrap();
+    }
     for refreshes in [1, 2] {
         app.wait_for_link(app.book(tutor, student));
         let tokens = app.simulator.token_use(&account);
         assert_eq!((tokens.refreshes, tokens.killed_token_used), (refreshes, 0));
     }
-    let kept: bool = app.value(
-        "SELECT bool_or(access_token_encrypted IS NOT NULL) FROM tutor_video_provider_connections",
-    );
-    assert!(!kept);
+    let kept: Option<String> =
+        app.value("SELECT access_token_encrypted FROM tutor_video_provider_connections");
+    assert_eq!(kept.as_deref(), must_be_there.then_some(""));
 }

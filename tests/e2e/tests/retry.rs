@@ -5,7 +5,8 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use meetlink_e2e::app::App;
+use meetlink_e2e::app::{App, SOON};
+use meetlink_e2e::wait;
 use meetlink_simulator::{Action, Call, Provider, RateLimit, Rule};
 use support::{book_many, count, retry};
 use uuid::Uuid;
@@ -219,5 +220,89 @@ fn retries_go_before_all_that_waits() {
     assert!(
         took < Duration::from_secs(9),
         "{took:?} behind a minute of others"
+    );
+}
+
+/// Sessions that their provider refused, and that are retried by hand in one statement.
+fn retry_many(app: &App, account: &str, count: i64, before: impl FnOnce()) {
+    let (tutor, student) = (
+        app.tutor(Provider::Zoom, account),
+        app.person("student", "Sam"),
+    );
+    let refuse = Rule::always(Provider::Zoom, Call::Create, Action::ZoomCannotSchedule);
+    app.simulator.fault(refuse.account(account));
+    let sessions = book_many(app, tutor, student, count);
+    for session in &sessions {
+        app.wait_for_state(*session, "failed");
+    }
+    app.simulator.clear_faults();
+    before();
+    app.client()
+        .execute(
+            "SELECT meetlink_retry(u) FROM unnest($1::uuid[]) u",
+            &[&sessions],
+        )
+        .unwrap();
+}
+
+/// A session that waits for long, and is retried by hand: its link comes.
+fn one_more_comes_at_once(app: &App) {
+    let (tutor, student) = (
+        app.tutor(Provider::Google, "Gia"),
+        app.person("student", "Sue"),
+    );
+    let down = Action::ServerError { status: 500 };
+    app.simulator
+        .fault(Rule::once(Provider::Google, Call::Insert, down));
+    let session = app.book(tutor, student);
+    app.wait_for_state(session, "retrying");
+    let begun = Instant::now();
+    retry(app, session);
+    app.wait_for_link(session);
+    assert!(begun.elapsed() < Duration::from_secs(4));
+}
+
+fn patient() -> App {
+    App::with(|options| {
+        options
+            .set("meetlink.backoff_base", "10min")
+            .set("meetlink.backoff_max", "10min")
+            .set("meetlink.request_timeout", "15s")
+    })
+}
+
+#[test]
+fn retries_at_a_provider_that_hangs_hold_up_no_retry_at_the_other() {
+    let app = patient();
+    retry_many(&app, "Zoe", 20, || {
+        let stall = Action::Stall { effect: false };
+        app.simulator
+            .fault(Rule::always(Provider::Zoom, Call::Create, stall));
+    });
+    wait::until_true(SOON, "some to hang", || {
+        app.simulator.in_flight(Provider::Zoom).now >= 4
+    });
+    one_more_comes_at_once(&app);
+}
+
+#[test]
+fn retries_that_wait_for_a_tutors_token_hold_up_no_other_retry() {
+    let app = patient();
+    let mut holder = app.client();
+    retry_many(&app, "Zoe", 20, || {
+        let zoe = app.simulator.account(Provider::Zoom, "Zoe").expect("Zoe");
+        app.simulator.expire_access_tokens(&zoe);
+        holder
+            .batch_execute("BEGIN; SELECT FROM tutor_video_provider_connections FOR UPDATE")
+            .unwrap();
+    });
+    wait::until_true(SOON, "a token that cannot be stored", || {
+        count(&app, Provider::Zoom, Call::Token) == 1
+    });
+    one_more_comes_at_once(&app);
+    holder.batch_execute("COMMIT").unwrap();
+    app.wait_until(
+        "all links",
+        "SELECT count(*) = 21 FROM meetlink.jobs WHERE state = 'ready'",
     );
 }
