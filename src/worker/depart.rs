@@ -172,15 +172,12 @@ fn claim(
     let (holder, lease) = (process::my_pid(), lease(view.settings));
     let claimed = if new.begun.is_empty() {
         let under_way = hurried(view.flights, view.renewals);
-        let mut asked = by_hand(&under_way);
+        let mut asked = by_hand(&under_way, &lanes, limit);
         let claimed = jobs::claim(&lanes, limit, &asked, holder, lease)?;
         for job in claimed.iter().filter(|job| job.hurried) {
-            let own = asked
-                .iter()
-                .position(|l| Some(l.name) == job.provider.as_deref());
-            if let Some(lane) = asked.get_mut(own.unwrap_or(0)) {
-                lane.room = lane.room.saturating_sub(1);
-            }
+            let lane = asked.iter_mut().find(|lane| lane.name == lane_of(job));
+            lane.into_iter()
+                .for_each(|lane| lane.room = lane.room.saturating_sub(1));
         }
         let full = asked.iter().filter(|lane| lane.room == 0);
         after.hurried = Some(full.map(|lane| lane.name).collect());
@@ -343,29 +340,41 @@ fn settle(
     Ok(())
 }
 
-/// Tries by hand that may be claimed: first those without a provider, then so many of each. One that
-/// hangs must not take them all.
-fn by_hand(under_way: &HashMap<&'static str, usize>) -> Vec<Lane> {
-    let names = [ANY].into_iter().chain(super::rooms::lanes());
-    let left = |name| HURRIED.saturating_sub(under_way.get(name).copied().unwrap_or(0));
+/// Where a try by hand is counted: the provider that was tried last, if there is one.
+fn lane_of(job: &Claimed) -> &'static str {
+    let mut names = super::rooms::lanes().into_iter();
     names
-        .map(|name| Lane {
-            name,
-            room: left(name),
-        })
-        .collect()
+        .find(|name| Some(*name) == job.provider.as_deref())
+        .unwrap_or(ANY)
 }
 
-/// Tries by hand under way, by provider; those that wait for a token send nothing.
+/// Tries by hand that may be claimed, of each provider and of those that have none yet: a few although
+/// every place is taken, else as many as there is room for. One that hangs must not take them all.
+fn by_hand(under_way: &HashMap<&'static str, usize>, lanes: &[Lane], limit: usize) -> Vec<Lane> {
+    let names = [ANY].into_iter().chain(super::rooms::lanes());
+    let room = |name| {
+        let left = HURRIED.saturating_sub(under_way.get(name).copied().unwrap_or(0));
+        let own = lanes.iter().find(|lane| lane.name == name && name != ANY);
+        left.max(own.map_or(0, |lane| lane.room.min(limit)))
+    };
+    let lane = |name| Lane {
+        name,
+        room: room(name),
+    };
+    names.map(lane).collect()
+}
+
+/// Tries by hand under way. Those that wait for another's refresh send nothing.
 pub(super) fn hurried(
     flights: &HashMap<Uuid, Flight>,
     renewals: &HashMap<Account, Renewal>,
 ) -> HashMap<&'static str, usize> {
-    let waiting: HashSet<Uuid> = renewals.values().flat_map(|r| r.waiting.clone()).collect();
+    let joined = renewals.values().flat_map(|r| r.waiting.iter().skip(1));
+    let joined: HashSet<&Uuid> = joined.collect();
     let mut count = HashMap::new();
     let asked = flights.iter().filter(|(_, flight)| flight.claimed.hurried);
-    for (_, flight) in asked.filter(|(session, _)| !waiting.contains(session)) {
-        *count.entry(flight.provider.name()).or_default() += 1;
+    for (_, flight) in asked.filter(|(session, _)| !joined.contains(session)) {
+        *count.entry(lane_of(&flight.claimed)).or_default() += 1;
     }
     count
 }

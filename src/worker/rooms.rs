@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
+use super::pace::HURRIED;
 use crate::domain::breaker::{Breaker, Side};
 use crate::provider;
 use crate::store::holds::Held;
@@ -167,7 +168,7 @@ impl Rooms<'_> {
     }
 
     /// Decides about an attempt that has its token, and takes a place for it if it leaves. Somebody
-    /// who waits for it goes before all.
+    /// who waits for it goes before all, and past every hold.
     pub fn turn(
         &mut self,
         (tutor, provider): (Uuid, &'static str),
@@ -177,9 +178,11 @@ impl Rooms<'_> {
         let limited = self.holds.iter().any(|held| {
             held.provider == provider && held.tutor == Some(tutor) && held.side == Side::Meetings
         });
-        if hurried {
+        if hurried && self.sending.at(provider) < self.places.each + HURRIED {
             self.sending.add(provider);
             Turn::Now
+        } else if hurried {
+            Turn::Later
         } else if limited || !self.is_open(provider, breakers) {
             Turn::Back
         } else if self.take(provider) {

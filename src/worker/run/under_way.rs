@@ -230,7 +230,7 @@ impl Worker {
         self.unsaved_wait = match refused {
             Some(true) => (self.unsaved_wait * 2).min(UNSAVED_WAIT_MAX),
             Some(false) => UNSAVED_WAIT,
-            None if stored && after.unsaved.is_empty() => UNSAVED_WAIT,
+            None if stored && self.unsaved.is_empty() && after.unsaved.is_empty() => UNSAVED_WAIT,
             None => self.unsaved_wait,
         };
         if let Some(error) = after.unsaved_because {

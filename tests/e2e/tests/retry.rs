@@ -285,6 +285,29 @@ fn retries_at_a_provider_that_hangs_hold_up_no_retry_at_the_other() {
     one_more_comes_at_once(&app);
 }
 
+/// Sessions that were never tried: no provider is known of them.
+#[test]
+fn retries_behind_a_provider_that_hangs_take_no_place_from_the_other() {
+    let app = patient();
+    let stall = Action::Stall { effect: false };
+    app.simulator
+        .fault(Rule::always(Provider::Zoom, Call::Create, stall));
+    let (tutor, student) = (
+        app.tutor(Provider::Zoom, "Zoe"),
+        app.person("student", "Sam"),
+    );
+    book_many(&app, tutor, student, 150);
+    wait::until_true(SOON, "a share to hang", || {
+        app.simulator.in_flight(Provider::Zoom).now >= 30
+    });
+    app.client()
+        .batch_execute("SELECT meetlink_retry(id) FROM sessions")
+        .unwrap();
+    one_more_comes_at_once(&app);
+    let most = app.simulator.in_flight(Provider::Zoom).max;
+    assert!(most <= 30 + 12, "{most} at once");
+}
+
 #[test]
 fn retries_that_wait_for_a_tutors_token_hold_up_no_other_retry() {
     let app = patient();
