@@ -156,15 +156,16 @@ fn to_duration(interval: &Interval) -> Duration {
 /// The session, as far as the caller may see it. Without the right to read the table at all it is
 /// as if it were not there.
 fn see(mapped: &Mapped, session: Uuid) -> Result<Seen, PgError> {
-    // Who sees everything reads as the tables' owner, from whom rows may be hidden.
-    let table = mapped.config().sessions.as_ref();
-    let all =
-        table.is_some_and(|(oid, _)| identity::sees_all(*oid, identity::current_user(), false));
+    // Who sees everything reads as the tables' owner, from whom rows may be hidden. Asked before: a
+    // raised error leaves the user as it was then.
+    let (table, user) = (mapped.config().sessions.as_ref(), identity::current_user());
+    let all = identity::is_unbound()
+        && table.is_some_and(|(oid, _)| identity::sees_all(*oid, user, false));
     match catch(|| status::see(mapped, session, false)) {
         Ok(Some(seen)) => Ok(seen),
         Ok(None) => Err(fail::not_found(session)),
         Err(error) if error.code != PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE => Err(error),
-        Err(error) if all && identity::is_unbound() => Err(with_hint(
+        Err(error) if all => Err(with_hint(
             error.code,
             error.message,
             "meetlink reads as the tables' owner: give it BYPASSRLS, or take FORCE ROW LEVEL SECURITY \
