@@ -39,6 +39,8 @@ fn scene() -> (App, Uuid) {
     let app = App::with(|options| options.set("meetlink.enabled", "off"));
     let (tutor, student) = (app.tutor(Zoom, "Tess"), app.person("student", "Sam"));
     let session = app.book(tutor, student);
+    // Looked at before anybody looks: it changes no more.
+    app.wait_until("its job", "SELECT count(*) = 1 FROM meetlink.jobs");
     app.client()
         .batch_execute(
             "GRANT CREATE ON SCHEMA public TO app_owner; SET ROLE app_owner;
