@@ -166,7 +166,7 @@ pub fn due(channel: Channel, limit: usize) -> Result<Vec<Due>, PgError> {
 /// Milliseconds until the next delivery on one of these channels is due.
 pub fn next_due(channels: &[Channel]) -> Result<Option<i64>, PgError> {
     let channels: Vec<&str> = channels.iter().map(|channel| channel.as_str()).collect();
-    let found = sql::query_one(
+    sql::query_one(
         "SELECT greatest(pg_catalog.ceil(1000 * extract(epoch FROM \
                   pg_catalog.min(d.due_at) - pg_catalog.clock_timestamp()))::bigint, 0) \
            FROM pg_catalog.unnest($1) c(channel), LATERAL ( \
@@ -175,8 +175,7 @@ pub fn next_due(channels: &[Channel]) -> Result<Option<i64>, PgError> {
                    ORDER BY due_at LIMIT 1) d HAVING pg_catalog.count(*) > 0",
         &[channels.into()],
         |row| get(row, 1),
-    )?;
-    Ok(found)
+    )
 }
 
 /// Leaves a delivery alone for a while: somebody is at it.

@@ -1,7 +1,7 @@
 //! What leaves next: attempts that have waited for room, then jobs that are due. Inside the step's
 //! transaction.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use chrono::Utc;
@@ -350,10 +350,10 @@ fn lane_of(job: &Claimed) -> &'static str {
 
 /// Tries by hand that may be claimed, of each provider and of those that have none yet: a few although
 /// every place is taken, else as many as there is room for. One that hangs must not take them all.
-fn by_hand(under_way: &HashMap<&'static str, usize>, lanes: &[Lane], limit: usize) -> Vec<Lane> {
+fn by_hand(under_way: &Tally, lanes: &[Lane], limit: usize) -> Vec<Lane> {
     let names = [ANY].into_iter().chain(super::rooms::lanes());
     let room = |name| {
-        let left = HURRIED.saturating_sub(under_way.get(name).copied().unwrap_or(0));
+        let left = HURRIED.saturating_sub(under_way.at(name));
         let own = lanes.iter().find(|lane| lane.name == name && name != ANY);
         left.max(own.map_or(0, |lane| lane.room.min(limit)))
     };
@@ -368,13 +368,14 @@ fn by_hand(under_way: &HashMap<&'static str, usize>, lanes: &[Lane], limit: usiz
 pub(super) fn hurried(
     flights: &HashMap<Uuid, Flight>,
     renewals: &HashMap<Account, Renewal>,
-) -> HashMap<&'static str, usize> {
-    let joined = renewals.values().flat_map(|r| r.waiting.iter().skip(1));
-    let joined: HashSet<&Uuid> = joined.collect();
-    let mut count = HashMap::new();
-    let asked = flights.iter().filter(|(_, flight)| flight.claimed.hurried);
-    for (_, flight) in asked.filter(|(session, _)| !joined.contains(session)) {
-        *count.entry(lane_of(&flight.claimed)).or_default() += 1;
+) -> Tally {
+    let mut count = Tally::default();
+    for flight in flights.values().filter(|flight| flight.claimed.hurried) {
+        let renewal = renewals.get(&flight.account());
+        let mut joined = renewal.iter().flat_map(|r| r.waiting.iter().skip(1));
+        if !joined.any(|session| *session == flight.claimed.session) {
+            count.add(lane_of(&flight.claimed));
+        }
     }
     count
 }

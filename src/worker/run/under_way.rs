@@ -63,7 +63,7 @@ impl Worker {
         }
         let under_way = hurried(&self.flights, &self.renewals);
         let mut names = self.hurried.iter();
-        names.any(|name| under_way.get(name).is_none_or(|count| *count < HURRIED))
+        names.any(|name| under_way.at(name) < HURRIED)
     }
 
     /// Takes back what has not begun where nothing should begin now. A token that was just renewed
